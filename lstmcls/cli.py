@@ -1,0 +1,50 @@
+"""What every command shares: one line and status 2 for bad input, the nearest valid name.
+
+Exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class BadInput(ValueError):
+    """The user's input cannot be used; every message is one line that says what to change."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__("\n".join(messages))
+        self.messages = messages
+
+
+class RunFailed(RuntimeError):
+    """The input was fine, the work failed all the same; the message says why and what to do."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest of `choices`, or an empty string."""
+    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def run(main: Callable[[], int]) -> None:
+    """Call `main` and exit with its status, turning expected faults into clear lines."""
+    try:
+        status = main()
+    except BadInput as fault:
+        for message in fault.messages:
+            print(f"error: {message}", file=sys.stderr)
+        status = BAD_INPUT
+    except RunFailed as fault:
+        print(f"failed: {fault}", file=sys.stderr)
+        status = FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = OK
+    sys.exit(status)
