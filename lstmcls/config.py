@@ -87,7 +87,7 @@ class TrainConfig:
     seed: int = _within(0, 0, 2**63 - 1)
 
     def __post_init__(self) -> None:
-        faults = []
+        faults: list[str] = []
         for spec in dataclasses.fields(self):
             try:
                 value = coerce(spec.name, getattr(self, spec.name))

@@ -1,0 +1,1 @@
+"""Distributed hyperparameter tuning for LSTM text classifiers, on Ray Tune and Optuna."""
