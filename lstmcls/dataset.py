@@ -1,0 +1,186 @@
+"""Tokenized rows as flat arrays, and batches of rows of like length.
+
+Parquet is decoded once into three arrays (ids, offsets, labels) that other processes can map
+without copying. Batches are vectorised gathers: no Python loop over tokens, no DataLoader.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lstmcls.cli import BadInput
+
+FORMAT = 1  # of a prepared folder; raised when its files change
+SPLITS = ("train", "val", "test")
+# Rows are sorted by length inside windows of this many batches, then batches are shuffled:
+# little padding, and still a different mix of rows in every batch of every epoch.
+WINDOW = 50
+
+
+@dataclass(frozen=True)
+class TokenDataset:
+    """Rows of token ids: row r is `ids[offsets[r]:offsets[r + 1]]`, its class `labels[r]`.
+
+    ids: int16 or int32, all rows end to end; offsets: int64, rows + 1; labels: int32, rows.
+    """
+
+    ids: NDArray[np.signedinteger[Any]]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    @property
+    def nbytes(self) -> int:
+        return self.ids.nbytes + self.offsets.nbytes + self.labels.nbytes
+
+    def on(self, device: torch.device | str) -> Rows:
+        """The arrays as tensors: views of the same memory on a CPU, one copy on a GPU."""
+        with warnings.catch_warnings():
+            # Arrays from Ray's object store are read-only; nothing here writes to them.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            return Rows(
+                *(torch.from_numpy(a).to(device) for a in (self.ids, self.offsets, self.labels))
+            )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A TokenDataset as tensors on one device."""
+
+    ids: Tensor
+    offsets: Tensor
+    labels: Tensor
+
+    def batch(
+        self, rows: NDArray[np.integer[Any]], pad_to: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(ids [B, T] int64 padded with 0, lengths [B] int64, labels [B] int64).
+
+        T is the longest of the rows, or `pad_to` where that is given.
+        """
+        index = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.offsets.device)
+        starts = self.offsets[index]
+        lengths = self.offsets[index + 1] - starts
+        steps = torch.arange(pad_to or int(lengths.max()), device=self.offsets.device)
+        real = steps < lengths[:, None]
+        positions = (starts[:, None] + steps).clamp_(max=len(self.ids) - 1)
+        ids = self.ids[positions].long().masked_fill_(~real, 0)
+        return ids, lengths, self.labels[index].long()
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """One epoch's batches of row numbers: every row once, rows of like length together."""
+    order = rng.permutation(len(lengths))
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), WINDOW * batch_size):
+        window = order[start : start + WINDOW * batch_size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def ordered_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Batches of row numbers from the shortest rows to the longest, always the same."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder in memory; `info` is its dataset.json."""
+
+    folder: Path
+    info: dict[str, Any]
+    splits: dict[str, TokenDataset]
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.info["labels"])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.info["vocab_size"])
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """The dataset.json of a prepared folder.
+
+    Raises:
+        BadInput: no such folder, not a prepared one, damaged, or of another version.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise BadInput(f"{folder}: not a prepared folder (no dataset.json); see lstmcls.prepare")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        raise BadInput(f"{path}: damaged; prepare the data again") from None
+    version = info.get("format") if isinstance(info, dict) else None
+    if version != FORMAT:
+        raise BadInput(f"{path}: format {version}, this version reads {FORMAT}; prepare it again")
+    missing = [
+        name
+        for name in (*(f"{split}.parquet" for split in SPLITS), "tokenizer.json")
+        if not (folder / name).is_file()
+    ]
+    if missing:
+        raise BadInput(f"{folder}: {', '.join(missing)} missing; prepare the data again")
+    required = {"labels", "vocab_size", "max_length"}
+    if not required <= info.keys():
+        raise BadInput(f"{path}: lacks {', '.join(sorted(required - info.keys()))}")
+    return dict(info)
+
+
+def load_prepared(folder: Path, splits: tuple[str, ...] = ("train", "val")) -> Prepared:
+    """Decode the named splits; test is read only by those who ask for it.
+
+    Raises:
+        BadInput: the folder is not a whole prepared folder of this version.
+    """
+    info = read_info(folder)
+    vocab_size, classes = int(info["vocab_size"]), len(info["labels"])
+    data = {name: _read_split(folder / f"{name}.parquet", vocab_size, classes) for name in splits}
+    return Prepared(folder, info, data)
+
+
+def _read_split(path: Path, vocab_size: int, classes: int) -> TokenDataset:
+    try:
+        table = pq.read_table(path, columns=["input_ids", "label"], memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    tokens = table.column("input_ids").combine_chunks()
+    dtype = np.int16 if vocab_size <= 2**15 else np.int32
+    offsets = np.asarray(tokens.offsets, dtype=np.int64)
+    ids: NDArray[Any] = np.asarray(tokens.values)[offsets[0] : offsets[-1]].astype(dtype)
+    labels = table.column("label").to_numpy().astype(np.int32)
+    dataset = TokenDataset(ids, offsets - offsets[0], labels)
+    if len(dataset) == 0:
+        raise BadInput(f"{path}: has no rows")
+    if (dataset.lengths < 1).any():
+        raise BadInput(f"{path}: row {int((dataset.lengths < 1).argmax())} has no tokens")
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise BadInput(f"{path}: a token id lies outside the vocabulary of {vocab_size}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise BadInput(f"{path}: a label lies outside the {classes} classes of dataset.json")
+    return dataset

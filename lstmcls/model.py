@@ -1,0 +1,137 @@
+"""LSTMClassifier: the notebook's network with four switches, and its class probabilities.
+
+Rows are padded at the end. `padding: masked` reads only real tokens: the last real token,
+the maximum over real tokens, a reverse direction that starts at the last real token.
+`padding: counted` is the notebook's arithmetic: padding is read like any other token.
+No packed sequences: padded FP32 input is what oneDNN and cuDNN are fast at.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lstmcls.config import TrainConfig
+from lstmcls.dataset import Rows, TokenDataset, ordered_batches
+
+EVAL_BATCH = 128  # rows of a forward pass without gradients
+
+
+class LSTMClassifier(nn.Module):
+    """Token ids [B, T] and lengths [B] to class logits [B, C].
+
+    The four switches of `config`:
+        bidirectional: a second LSTM reads each row from its end; features double.
+        dropout: masked: on the embedded input and on the pooled features. counted: between
+            LSTM layers only, as `nn.LSTM(dropout=...)`, which with one layer drops nothing.
+        zero_state: h0 and c0 are zeros; otherwise fresh N(0, 1) at every forward pass.
+        max_pooling: maximum over time; otherwise the last time step (of the reverse
+            direction: masked its own last step, counted its output at the row's last step).
+    """
+
+    def __init__(self, config: TrainConfig, vocab_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        directions = 2 if config.bidirectional else 1
+        width = config.hidden_size * directions
+        inputs = [config.embedding_dim] + [width] * (config.layers - 1)
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
+        self.lstms = nn.ModuleList(
+            nn.ModuleList(
+                nn.LSTM(size, config.hidden_size, batch_first=True) for _ in range(directions)
+            )
+            for size in inputs
+        )
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(
+        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Logits [B, C]; `generator` (CPU) draws the initial states where they are random."""
+        masked = self.config.padding == "masked"
+        if not masked:
+            lengths = torch.full_like(lengths, ids.shape[1])
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        real = steps < lengths[:, None]
+        # The reverse direction reads real tokens from the last to the first, then padding.
+        backwards = torch.where(real, lengths[:, None] - 1 - steps, steps)[..., None]
+        x = self.embedding(ids)
+        if masked:
+            x = self._drop(x)
+        for layer, following in pairwise([*self.lstms, None]):
+            outputs = self._layer(cast(nn.ModuleList, layer), x, backwards, generator)
+            if following is not None:
+                x = self._drop(torch.cat(_in_text_order(outputs, backwards), dim=2))
+        features = self._pool(outputs, real, lengths, backwards)
+        logits: Tensor = self.head(self._drop(features) if masked else features)
+        return logits
+
+    def _layer(
+        self,
+        lstms: nn.ModuleList,
+        x: Tensor,
+        backwards: Tensor,
+        generator: torch.Generator | None,
+    ) -> list[Tensor]:
+        """Each direction's output [B, T, H], in the order in which that direction reads."""
+        outputs = [lstms[0](x, self._initial_state(x, generator))[0]]
+        if len(lstms) == 2:
+            reversed_x = x.gather(1, backwards.expand_as(x))
+            outputs.append(lstms[1](reversed_x, self._initial_state(x, generator))[0])
+        return outputs
+
+    def _initial_state(
+        self, x: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor] | None:
+        if self.config.zero_state:
+            return None
+        shape = (2, 1, x.shape[0], self.config.hidden_size)
+        hidden, cell = torch.randn(shape, generator=generator).to(x.device, x.dtype)
+        return hidden, cell
+
+    def _pool(
+        self, outputs: list[Tensor], real: Tensor, lengths: Tensor, backwards: Tensor
+    ) -> Tensor:
+        if self.config.max_pooling:
+            return torch.cat(
+                [o.masked_fill(~real[..., None], -torch.inf).amax(dim=1) for o in outputs], dim=1
+            )
+        if self.config.padding == "counted":
+            outputs = _in_text_order(outputs, backwards)
+        rows = torch.arange(len(lengths), device=lengths.device)
+        return torch.cat([output[rows, lengths - 1] for output in outputs], dim=1)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.config.dropout, self.training)
+
+
+def _in_text_order(outputs: list[Tensor], backwards: Tensor) -> list[Tensor]:
+    """The reverse direction's output turned round again; the index is its own inverse."""
+    return outputs[:1] + [o.gather(1, backwards.expand_as(o)) for o in outputs[1:]]
+
+
+def class_probabilities(
+    model: LSTMClassifier, data: TokenDataset, rows: Rows, pad_to: int | None = None
+) -> NDArray[np.float32]:
+    """Probabilities [rows, C] of every row of `data` (`rows`: the same on the model's device).
+
+    Random initial states are drawn from the config's seed, so that the same rows give the
+    same numbers every time and everywhere.
+    """
+    generator = torch.Generator().manual_seed(model.config.seed)
+    result = np.empty((len(data), model.head.out_features), dtype=np.float32)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for batch in ordered_batches(data.lengths, EVAL_BATCH):
+            ids, lengths, _ = rows.batch(batch, pad_to)
+            logits = model(ids, lengths, generator).float()
+            result[batch] = logits.softmax(dim=1).cpu().numpy()
+    model.train(was_training)
+    return result

@@ -1,0 +1,224 @@
+"""fit(): a generator of Reports, and the only training loop in the project.
+
+It knows nothing of tuning: stopping is not asking for more, going on is asking again, and a
+TrainingState saved after any report goes on to the same numbers in another process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lstmcls.config import TrainConfig
+from lstmcls.dataset import TokenDataset, shuffled_batches
+from lstmcls.metrics import classification_metrics
+from lstmcls.model import LSTMClassifier, class_probabilities
+from lstmcls.optimizer import learning_rate, make_optimizer
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The state of a run after a fixed fraction of an epoch."""
+
+    step: int  # reports so far, this one included
+    epoch: float  # epochs trained
+    train_loss: float  # mean over the rows since the last report
+    val: Mapping[str, float]  # lstmcls.metrics.METRICS on the validation split
+    tokens: int  # real tokens trained on since the start
+    seconds: float  # training and validation since the start, over all attempts
+
+    def metrics(self) -> dict[str, float]:
+        """Flat, with `val_` before the names of the validation metrics."""
+        return {"train_loss": self.train_loss} | {f"val_{k}": v for k, v in self.val.items()}
+
+
+@dataclass
+class TrainingState:
+    """All that a run is after any report; `save` and `load` carry it to another process."""
+
+    config: TrainConfig
+    model: LSTMClassifier
+    optimizer: torch.optim.Optimizer
+    random: dict[str, Tensor]
+    reports: list[Report] = field(default_factory=list)
+    batches: int = 0  # trained since the start
+    tokens: int = 0
+    seconds: float = 0.0
+    best: Report | None = None
+    best_weights: dict[str, Tensor] | None = None
+
+    @classmethod
+    def create(
+        cls, config: TrainConfig, vocab_size: int, num_classes: int, device: str = "cpu"
+    ) -> TrainingState:
+        torch.manual_seed(config.seed)
+        model = LSTMClassifier(config, vocab_size, num_classes).to(device)
+        return cls(config, model, make_optimizer(config, model), _random_state())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only: loads under `torch.load(weights_only=True)`."""
+        return {
+            "config": self.config.to_dict(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": self.random,
+            "reports": [asdict(report) for report in self.reports],
+            "batches": self.batches,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "best_step": self.best.step if self.best else 0,
+            "best_weights": self.best_weights,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Become the state that `to_dict` gave; the config must be the same."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.random = dict(saved["random"])
+        self.reports = [Report(**report) for report in saved["reports"]]
+        self.batches, self.tokens = saved["batches"], saved["tokens"]
+        self.seconds = saved["seconds"]
+        self.best = self.reports[saved["best_step"] - 1] if saved["best_step"] else None
+        self.best_weights = saved["best_weights"]
+
+
+def report_points(config: TrainConfig, batches_per_epoch: int) -> list[tuple[int, float]]:
+    """(batches trained, epochs trained) at each report; the last is the end of the run."""
+    total = max(1, math.ceil(config.epochs * batches_per_epoch))
+    count = math.ceil(config.epochs / config.report_every - 1e-9)
+    epochs = [round(k * config.report_every, 9) for k in range(1, count)] + [config.epochs]
+    points = {max(1, min(total, round(e * batches_per_epoch))): e for e in epochs}
+    points[total] = config.epochs
+    return sorted(points.items())
+
+
+def fit(
+    state: TrainingState,
+    train: TokenDataset,
+    val: TokenDataset,
+    *,
+    metric: str = "val_accuracy",
+    mode: str = "max",
+    pad_to: int | None = None,
+) -> Iterator[Report]:
+    """Train `state` to the end of its config, yielding a Report at every report point.
+
+    The weights of the best report by `metric` stay in `state.best_weights`. `pad_to` (tokens)
+    pads every row to one length; `padding: counted` needs it.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+    """
+    config, device = state.config, next(state.model.parameters()).device
+    train_rows, val_rows = train.on(device), val.on(device)
+    per_epoch = math.ceil(len(train) / config.batch_size)
+    points = report_points(config, per_epoch)
+    for end, epoch in points[len(state.reports) :]:
+        started = time.perf_counter()
+        _set_random_state(state.random)
+        train_loss = _train_until(state, end, points[-1][0], train, train_rows, pad_to)
+        with _precision(config, device):
+            probabilities = class_probabilities(state.model, val, val_rows, pad_to)
+        if not np.isfinite(probabilities).all():
+            raise Diverged(f"diverged: the output is not finite after {epoch:g} epochs")
+        state.seconds += time.perf_counter() - started
+        report = Report(
+            step=len(state.reports) + 1,
+            epoch=epoch,
+            train_loss=train_loss,
+            val=classification_metrics(probabilities, val.labels),
+            tokens=state.tokens,
+            seconds=round(state.seconds, 3),
+        )
+        state.reports.append(report)
+        _keep_best(state, report, metric, mode)
+        state.random = _random_state()
+        yield report
+
+
+def _train_until(
+    state: TrainingState,
+    end: int,
+    total: int,
+    train: TokenDataset,
+    rows: Any,
+    pad_to: int | None,
+) -> float:
+    """Train from batch `state.batches` to batch `end` of `total`; the mean loss a row."""
+    config, model, device = state.config, state.model, rows.labels.device
+    lengths = train.lengths
+    model.train()
+    loss_sum, seen = torch.zeros((), device=device), 0
+    epoch, batches = -1, []
+    while state.batches < end:
+        per_epoch = math.ceil(len(train) / config.batch_size)
+        if state.batches // per_epoch != epoch:
+            epoch = state.batches // per_epoch
+            batches = shuffled_batches(
+                lengths, config.batch_size, np.random.default_rng([config.seed, epoch])
+            )
+        batch = batches[state.batches % per_epoch]
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, state.batches, total)
+        ids, row_lengths, labels = rows.batch(batch, pad_to)
+        with _precision(config, device):
+            logits = model(ids, row_lengths)
+        loss = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=config.label_smoothing
+        )
+        state.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        state.optimizer.step()
+        state.batches += 1
+        state.tokens += int(lengths[batch].sum())
+        loss_sum += loss.detach() * len(batch)
+        seen += len(batch)
+        # Looking at the loss waits for the GPU, so not at every batch.
+        if (state.batches % 50 == 0 or state.batches == end) and not loss_sum.isfinite():
+            raise Diverged(f"diverged: the loss is {float(loss)} at batch {state.batches}")
+    return round(float(loss_sum) / seen, 6)
+
+
+def _keep_best(state: TrainingState, report: Report, metric: str, mode: str) -> None:
+    value, sign = report.metrics()[metric], 1 if mode == "max" else -1
+    if state.best is None or sign * value > sign * state.best.metrics()[metric]:
+        state.best = report
+        state.best_weights = {
+            name: tensor.detach().cpu().clone() for name, tensor in state.model.state_dict().items()
+        }
+
+
+def _precision(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
+    if config.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
