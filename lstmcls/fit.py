@@ -6,13 +6,11 @@ TrainingState saved after any report goes on to the same numbers in another proc
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
