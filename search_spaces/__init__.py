@@ -1,0 +1,1 @@
+"""Search spaces that `python -m tune.search --space NAME` knows by name."""
