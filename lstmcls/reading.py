@@ -1,0 +1,307 @@
+"""Raw files of labelled texts, read in small batches: CSV, TSV, JSON lines, Parquet.
+
+Each file can be read several times, always with the same rows in the same order, and never
+whole in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lstmcls.cli import BadInput, nearest
+
+TEXT_NAMES = ("text", "review", "sentence", "content")
+LABEL_NAMES = ("label", "sentiment", "class", "target")
+BATCH_ROWS = 1000
+BATCH_CHARACTERS = 4_000_000
+LONGEST_FIELD = 1 << 24  # characters; beyond it a quote was left open
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_JSON = (".jsonl", ".ndjson", ".json")
+_PARQUET = (".parquet", ".pq")
+ENDINGS = ".csv, .tsv, .jsonl, .ndjson, .json (each also with .gz), .parquet"
+_COLUMNS_FROM = 100  # JSON lines: objects looked at to learn the columns
+
+
+class Batch(NamedTuple):
+    """Texts (a missing one is empty) and label names (a missing one is None), equally many."""
+
+    texts: list[str]
+    labels: list[str | None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled texts that can be read again and again.
+
+    `batches()` starts from the first row; it raises BadInput at the first row that is damaged.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    text_column: str
+    label_column: str
+    batches: Callable[[], Iterator[Batch]]
+
+
+def open_file(path: Path, text: str | None = None, label: str | None = None) -> Source:
+    """The file at `path` as a Source; its columns are detected where they are not named.
+
+    Raises:
+        BadInput: no such file, an unknown ending, no rows at all, or a column is not found.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; expected a file ending in {ENDINGS}")
+    if not path.is_file():
+        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise BadInput(f"{path}: no such file{nearest(path.name, there)}")
+    suffixes = [s.lower() for s in path.suffixes]
+    ending = "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+    kind = ending.removesuffix(".gz")
+    if ending in _PARQUET:
+        columns, read = _parquet_columns(path), _parquet_batches
+    elif kind in _JSON:
+        columns, read = _json_columns(path), _json_batches
+    elif kind in _DELIMITERS:
+        columns, read = _csv_columns(path), _csv_batches
+    else:
+        raise BadInput(f"{path}: unknown file ending; expected {ENDINGS}")
+    text = _column(path, "text", text, TEXT_NAMES, columns)
+    label = _column(path, "label", label, LABEL_NAMES, columns)
+    if text == label:
+        raise BadInput(f"{path}: column '{text}' cannot be both the text and the label")
+    return Source(path.name, (path,), text, label, lambda: read(path, text, label))
+
+
+def _column(
+    path: Path, role: str, wanted: str | None, names: Sequence[str], columns: Sequence[str]
+) -> str:
+    present = f"columns: {', '.join(columns) or 'none'}"
+    if wanted is not None:
+        if wanted not in columns:
+            raise BadInput(f"{path}: no column '{wanted}' ({present}){nearest(wanted, columns)}")
+        return wanted
+    lowered = {column.strip().lower(): column for column in reversed(columns)}
+    for name in names:
+        if name in lowered:
+            return lowered[name]
+    hints = (nearest(name, columns) for name in names)
+    raise BadInput(
+        f"{path}: no {role} column; expected one of {', '.join(names)} ({present}); "
+        f"name it with --{role}{next(filter(None, hints), '')}"
+    )
+
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?")
+
+
+@lru_cache(maxsize=4096, typed=True)
+def label_name(value: bool | int | float | str | None) -> str | None:
+    """One name for each way to write a label: True and "true" are "true"; 1, 1.0, "1.0" are "1".
+
+    None stands for a missing label: None, NaN, or nothing but white space.
+    """
+    if value is None or value != value:
+        return None
+    name = str(value).strip()
+    if name.lower() in ("true", "false"):
+        return name.lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if _NUMBER.fullmatch(name):
+        whole, _, fraction = name.partition(".")
+        fraction = fraction.rstrip("0")
+        name = f"{whole}.{fraction}" if fraction else str(int(whole))
+    return name or None
+
+
+def label_order(names: Iterable[str]) -> list[str]:
+    """`names` in the order of their ids: numbers ascending, anything else sorted as text."""
+    names = list(names)
+    if all(_NUMBER.fullmatch(name) for name in names):
+        return sorted(names, key=lambda name: (float(name), name))
+    return sorted(names)
+
+
+def batched(rows: Iterable[tuple[str, str | None]]) -> Iterator[Batch]:
+    """Rows in batches small enough to hold: by number and by characters."""
+    batch, characters = Batch([], []), 0
+    for text, label in rows:
+        batch.texts.append(text)
+        batch.labels.append(label)
+        characters += len(text)
+        if len(batch.texts) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = Batch([], []), 0
+    if batch.texts:
+        yield batch
+
+
+def _lines(path: Path) -> Iterator[str]:
+    number = 1
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: line {number}: not valid UTF-8; save the file as UTF-8") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise BadInput(f"{path}: cut or damaged gzip file; compress or download it again") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.suffix.lower() == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    return open(path, "rb")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the number of its first line; blank lines are skipped."""
+    delimiter = _DELIMITERS[Path(path.name.lower().removesuffix(".gz")).suffix]
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for row in reader:
+            if row:
+                yield start, row
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise BadInput(
+            f'{path}: line {start}: bad quoting ({error}); expected fields in "…" '
+            'with inner quotes doubled ("")'
+        ) from None
+
+
+def _csv_columns(path: Path) -> list[str]:
+    for _, row in _csv_rows(path):
+        return row
+    raise BadInput(f"{path}: is empty; expected a header line with the column names")
+
+
+def _csv_batches(path: Path, text: str, label: str) -> Iterator[Batch]:
+    rows = _csv_rows(path)
+    _, header = next(rows)
+    at_text, at_label, width = header.index(text), header.index(label), len(header)
+
+    def fields() -> Iterator[tuple[str, str | None]]:
+        for line, row in rows:
+            if len(row) != width:
+                raise BadInput(
+                    f"{path}: line {line}: {len(row)} fields, expected {width} "
+                    f"({', '.join(header)}); put quotes around a field that holds a delimiter"
+                )
+            yield row[at_text], label_name(row[at_label])
+
+    return batched(fields())
+
+
+def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            raise BadInput(f"{path}: line {number}: not valid JSON; expected one object") from None
+        if not isinstance(value, dict):
+            raise BadInput(
+                f"{path}: line {number}: expected a JSON object, one a line, "
+                f"got {type(value).__name__}"
+            )
+        yield number, value
+
+
+def _json_columns(path: Path) -> list[str]:
+    columns: dict[str, None] = {}
+    for _, value in islice(_json_objects(path), _COLUMNS_FROM):
+        columns.update(dict.fromkeys(value))
+    if not columns:
+        raise BadInput(f"{path}: is empty; expected one JSON object a line")
+    return list(columns)
+
+
+def _json_batches(path: Path, text: str, label: str) -> Iterator[Batch]:
+    def fields() -> Iterator[tuple[str, str | None]]:
+        for number, value in _json_objects(path):
+            content, name = value.get(text), value.get(label)
+            if not isinstance(content, str | None):
+                raise BadInput(f"{path}: line {number}: '{text}' is not a text: {content!r:.60}")
+            if not isinstance(name, str | int | float | None):
+                raise BadInput(
+                    f"{path}: line {number}: '{label}' is neither text nor number: {name!r:.60}"
+                )
+            yield _whole_characters(content or ""), label_name(name)
+
+    return batched(fields())
+
+
+def _whole_characters(text: str) -> str:
+    r"""JSON may escape half of a surrogate pair ("\ud83d"), which no tokenizer accepts."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    try:
+        with pq.ParquetFile(path) as file:
+            return list(file.schema_arrow.names)
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: not a whole Parquet file ({_first_line(error)})") from None
+
+
+def _parquet_batches(path: Path, text: str, label: str) -> Iterator[Batch]:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_types(path, file.schema_arrow, text, label)
+            for batch in file.iter_batches(BATCH_ROWS, columns=[text, label], use_threads=False):
+                texts = batch.column(text).to_pylist()
+                labels = batch.column(label).to_pylist()
+                names = [label_name(_plain(value)) for value in labels]
+                yield from batched(zip((t or "" for t in texts), names, strict=True))
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: column '{text}' or '{label}': not valid UTF-8") from None
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: damaged Parquet file ({_first_line(error)})") from None
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else float(value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_types(path: Path, schema: pa.Schema, text: str, label: str) -> None:
+    def value_type(name: str) -> Any:
+        kind = schema.field(name).type
+        return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    is_label = (*is_text, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+    is_label = (*is_label, pa.types.is_decimal, pa.types.is_null)
+    for name, kinds, wanted in (
+        (text, is_text, "text"),
+        (label, is_label, "text, whole numbers or booleans"),
+    ):
+        if not any(is_kind(value_type(name)) for is_kind in kinds):
+            raise BadInput(
+                f"{path}: column '{name}' holds {schema.field(name).type}, expected {wanted}"
+            )
