@@ -87,8 +87,9 @@ class Parameter:
         if self.kind == "categorical":
             return value in self.choices
         low, high = self.bounds()
-        on_step = self.step is None or abs(self.snap(value) - value) < 1e-8 * self.step
-        return low <= value <= high and on_step
+        if not low <= value <= high:
+            return False
+        return self.step is None or abs(self.snap(value) - value) < 1e-8 * self.step
 
     def convert(self, value: Any) -> Any:
         """`value`, as a file states it, in this parameter's type.

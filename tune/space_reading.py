@@ -19,6 +19,8 @@ NOT_SEARCHED = {
     "seed": "every trial's seed follows from the `seed` of the search",
     "report_every": "trials are compared at the same reports; put it under `fixed`",
 }
+# Below this the steps between two values stay exact.
+LARGEST_STEPS = 10**9
 EXAMPLE = "{float: [0.001, 0.1], log: true}"
 
 
@@ -158,7 +160,7 @@ def _read_step(
 ) -> float | None:
     whole = "int" in spec
     try:
-        step = Decimal(str(float(spec["step"])))
+        step = Decimal(str(float(spec["step"]))).normalize()
         usable = step > 0 and not isinstance(spec["step"], bool) and step.is_finite()
         usable = usable and not (whole and step % 1)
     except (TypeError, ValueError, ArithmeticError):
@@ -167,10 +169,13 @@ def _read_step(
         wanted = "a whole number of at least 1" if whole else "a number above 0"
         faults.add(key, f"expected {wanted}, got {spec['step']!r}")
         return None
-    low, high = (Decimal(str(bound)) for bound in bounds)
+    low, high = (Decimal(str(bound)).normalize() for bound in bounds)
+    if (high - low) / step > LARGEST_STEPS:
+        faults.add(key, f"makes more than {LARGEST_STEPS} values; use a larger one, or none")
+        return None
     if (high - low) % step:
         last = low + (high - low) // step * step
-        faults.add(key, f"steps of {step} from {low} end at {last}, not at {high}")
+        faults.add(key, f"steps of {step:f} from {low:f} end at {last:f}, not at {high:f}")
         return None
     return int(step) if whole else float(step)
 

@@ -20,7 +20,8 @@ class Faults:
         self.lines: list[str] = []
 
     def add(self, key: str, message: str) -> None:
-        self.lines.append(f"{self.source}: {key}: {message}")
+        line = f"{self.source}: {key}: {message}"
+        self.lines.append(" ".join(line.splitlines()))  # a quoted key may hold a line break
 
     def raise_any(self) -> None:
         """Raise everything collected so far as one BadInput."""
