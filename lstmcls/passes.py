@@ -25,7 +25,8 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from lstmcls.cli import BadInput
-from lstmcls.reading import Batch, Source, label_order
+from lstmcls.labels import label_order
+from lstmcls.reading import Batch, Source
 from lstmcls.splitting import NO_LABEL, NO_TEXT, SPLITS, TEST, Array, fates
 from lstmcls.tokenizer import encode
 
@@ -138,9 +139,13 @@ def _numbered(sources: Sequence[Source], rows: int) -> Iterator[tuple[Batch, sli
         for batch in source.batches():
             end = start + len(batch.texts)
             if end > rows:
-                raise BadInput(f"{source.name}: changed while it was read; try again")
+                raise _changed(sources)
             yield batch, slice(start, end)
             start = end
+
+
+def _changed(sources: Sequence[Source]) -> BadInput:
+    return BadInput(f"{', '.join(s.name for s in sources)}: changed while it was read; try again")
 
 
 def write(
@@ -162,15 +167,17 @@ def write(
             _Output(stack.enter_context(pq.ParquetWriter(folder / f"{name}.parquet", SCHEMA)))
             for name in SPLITS
         ]
-        numbered = _numbered(sources, len(seen.fate))
+        numbered, done = _numbered(sources, len(seen.fate)), 0
         for batch, rows in shown(numbered, "writing the ids", seen.batches, progress):
-            fate = seen.fate[rows]
+            fate, done = seen.fate[rows], rows.stop
             kept = fate <= TEST
             ids = encode(tokenizer, [text.strip() for text in compress(batch.texts, kept)])
             truncated += sum(len(row) > max_length for row in ids)
             for place, name in enumerate(SPLITS):
                 mine = [row[:max_length] for row in compress(ids, fate[kept] == place)]
                 tokens[name] += outputs[place].add(mine, seen.codes[rows][fate == place])
+        if done != len(seen.fate):
+            raise _changed(sources)
         for output in outputs:
             output.flush()
     return tokens, truncated

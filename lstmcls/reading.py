@@ -9,11 +9,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -22,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstmcls.cli import BadInput, nearest
+from lstmcls.labels import label_name
 
 TEXT_NAMES = ("text", "review", "sentence", "content")
 LABEL_NAMES = ("label", "sentiment", "class", "target")
@@ -103,37 +102,6 @@ def _column(
         f"{path}: no {role} column; expected one of {', '.join(names)} ({present}); "
         f"name it with --{role}{next(filter(None, hints), '')}"
     )
-
-
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?")
-
-
-@lru_cache(maxsize=4096, typed=True)
-def label_name(value: bool | int | float | str | None) -> str | None:
-    """One name for each way to write a label: True and "true" are "true"; 1, 1.0, "1.0" are "1".
-
-    None stands for a missing label: None, NaN, or nothing but white space.
-    """
-    if value is None or value != value:
-        return None
-    name = str(value).strip()
-    if name.lower() in ("true", "false"):
-        return name.lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if _NUMBER.fullmatch(name):
-        whole, _, fraction = name.partition(".")
-        fraction = fraction.rstrip("0")
-        name = f"{whole}.{fraction}" if fraction else str(int(whole))
-    return name or None
-
-
-def label_order(names: Iterable[str]) -> list[str]:
-    """`names` in the order of their ids: numbers ascending, anything else sorted as text."""
-    names = list(names)
-    if all(_NUMBER.fullmatch(name) for name in names):
-        return sorted(names, key=lambda name: (float(name), name))
-    return sorted(names)
 
 
 def batched(rows: Iterable[tuple[str, str | None]]) -> Iterator[Batch]:
@@ -295,8 +263,8 @@ def _check_types(path: Path, schema: pa.Schema, text: str, label: str) -> None:
         return kind.value_type if pa.types.is_dictionary(kind) else kind
 
     is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    is_label = (*is_text, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
-    is_label = (*is_label, pa.types.is_decimal, pa.types.is_null)
+    is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    is_label = (*is_text, *is_number, pa.types.is_boolean, pa.types.is_null)
     for name, kinds, wanted in (
         (text, is_text, "text"),
         (label, is_label, "text, whole numbers or booleans"),
