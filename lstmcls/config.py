@@ -171,13 +171,18 @@ def _to_float(name: str, value: Any) -> float:
         if isinstance(value, bool):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput(f"{name}: expected a number, got {value!r}") from None
 
 
 def _to_int(name: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
+    try:
+        if isinstance(value, str):
+            return int(value)  # as a float, a large seed would lose its last digits
+    except ValueError:
+        pass
     try:
         number = _to_float(name, value)
     except BadInput:
@@ -206,7 +211,7 @@ def config_from(mapping: Mapping[str, Any]) -> TrainConfig:
     ]
     variant = fields.pop("variant", None)
     if variant is not None:
-        if variant in VARIANTS:
+        if isinstance(variant, str) and variant in VARIANTS:
             fields = {**VARIANTS[variant], **fields}
         else:
             faults.append(

@@ -130,7 +130,7 @@ def fit(
         started = time.perf_counter()
         _set_random_state(state.random)
         train_loss = _train_until(state, end, points[-1][0], train, train_rows, pad_to)
-        with _precision(config, device):
+        with precision(config, device):
             probabilities = class_probabilities(state.model, val, val_rows, pad_to)
         if not np.isfinite(probabilities).all():
             raise Diverged(f"diverged: the output is not finite after {epoch:g} epochs")
@@ -174,7 +174,7 @@ def _train_until(
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.batches, total)
         ids, row_lengths, labels = rows.batch(batch, pad_to)
-        with _precision(config, device):
+        with precision(config, device):
             logits = model(ids, row_lengths)
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=config.label_smoothing
@@ -203,7 +203,8 @@ def _keep_best(state: TrainingState, report: Report, metric: str, mode: str) -> 
         }
 
 
-def _precision(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
+def precision(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """The arithmetic of every forward pass of this config on `device`: bf16 or as it is."""
     if config.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()

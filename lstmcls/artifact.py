@@ -1,0 +1,235 @@
+"""A trained classifier as a folder: all that a prediction needs, and how it came about.
+
+`model.safetensors` (weights; never a pickle), `config.yaml` (TrainConfig), `tokenizer.json`,
+`labels.json` (names in the order of the classes), `metrics.json`, `README.md` (a model card).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from lstmcls.cli import BadInput
+from lstmcls.config import TrainConfig, load_config
+from lstmcls.dataset import Prepared, TokenDataset
+from lstmcls.files import replacing_folder
+from lstmcls.fit import precision
+from lstmcls.metrics import per_class
+from lstmcls.model import LSTMClassifier, class_probabilities
+from lstmcls.model_card import model_card
+from lstmcls.tokenizer import encode, load_tokenizer
+
+NEEDED = ("model.safetensors", "config.yaml", "tokenizer.json", "labels.json", "metrics.json")
+CHUNK = 4096  # texts tokenized and held at once
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained classifier, ready to predict.
+
+    `metrics` is metrics.json: `val` (the METRICS on the validation split), `per_class` (on the
+    same split), `data` (the dataset.json of the data it was trained on), `max_length` (tokens),
+    and what the trainer added; a number that is not finite is None.
+    """
+
+    folder: Path
+    model: LSTMClassifier
+    tokenizer: Tokenizer
+    labels: list[str]
+    config: TrainConfig
+    metrics: dict[str, Any]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens after which a text is cut."""
+        return int(self.metrics["max_length"])
+
+    @property
+    def pad_to(self) -> int | None:
+        """The length of every padded row; None: as long as the batch's longest row."""
+        return self.max_length if self.config.padding == "counted" else None
+
+    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Class probabilities [texts, classes], in the order of `texts`."""
+        result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for start in range(0, len(texts), CHUNK):
+            rows = encode(self.tokenizer, list(texts[start : start + CHUNK]))
+            result[start : start + CHUNK] = self.row_probabilities(_dataset(rows))
+        return result
+
+    def row_probabilities(self, data: TokenDataset) -> NDArray[np.float32]:
+        """Class probabilities [rows, classes], computed as a validation while training is."""
+        device = next(self.model.parameters()).device
+        with precision(self.config, device):
+            return class_probabilities(self.model, data, data.on(device), self.pad_to)
+
+
+def save_artifact(
+    folder: Path,
+    *,
+    weights: Mapping[str, Tensor],
+    config: TrainConfig,
+    prepared: Prepared,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the artifact to `folder`, whole, in the place of what was there.
+
+    Args:
+        metrics: plain values, such as `{"val": {...}, "epoch": 3.0, "threads": 1}`. Where it
+            lacks `per_class` and `prepared` holds the validation split, that is computed.
+
+    Raises:
+        BadInput: the weights do not fit the config and the data.
+        OSError: the folder cannot be written.
+    """
+    tokenizer = load_tokenizer(prepared.folder / "tokenizer.json")
+    record = {**metrics, "data": prepared.info, "max_length": int(prepared.info["max_length"])}
+    model = _model(folder, config, prepared.vocab_size, len(prepared.labels), weights)
+    model.to(trained_on(record))
+    artifact = Artifact(folder, model, tokenizer, prepared.labels, config, record)
+    if "per_class" not in record and "val" in prepared.splits:
+        val = prepared.splits["val"]
+        record["per_class"] = per_class(
+            artifact.row_probabilities(val), val.labels, artifact.labels
+        )
+    artifact = Artifact(folder, model, tokenizer, prepared.labels, config, finite(record))
+    with replacing_folder(folder) as temporary:
+        # save_file would make a file that only its owner can read.
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        (temporary / "model.safetensors").write_bytes(save(tensors))
+        _write(temporary / "config.yaml", config.to_yaml())
+        shutil.copyfile(prepared.folder / "tokenizer.json", temporary / "tokenizer.json")
+        _write(temporary / "labels.json", _json(artifact.labels))
+        _write(temporary / "metrics.json", _json(artifact.metrics))
+        card = model_card(folder.resolve().name, config, artifact.labels, artifact.metrics)
+        _write(temporary / "README.md", card)
+
+
+def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
+    """The artifact in `folder`, its model on `device` and in evaluation mode.
+
+    Raises:
+        BadInput: no such folder, a file missing or damaged, or files that do not fit together.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; expected a model written by lstmcls.train")
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise BadInput(f"{folder}: not a whole model: {', '.join(missing)} missing")
+    config = load_config(folder / "config.yaml")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    labels = _labels(folder / "labels.json")
+    metrics = read_metrics(folder)
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: damaged ({str(error).splitlines()[0]})") from None
+    model = _model(path, config, tokenizer.get_vocab_size(), len(labels), weights)
+    return Artifact(folder, model.to(device).eval(), tokenizer, labels, config, metrics)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The metrics.json of an artifact.
+
+    Raises:
+        BadInput: the file is missing, damaged, or lacks what a prediction needs.
+    """
+    path = folder / "metrics.json"
+    metrics = _read_json(path)
+    length = metrics.get("max_length") if isinstance(metrics, dict) else None
+    if not isinstance(length, int) or length < 1:
+        raise BadInput(f"{path}: damaged (no max_length)")
+    return dict(metrics)
+
+
+def trained_on(metrics: Mapping[str, Any]) -> str:
+    """The device of the training where this machine has it, which gives the same numbers."""
+    return "cuda" if metrics.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
+
+
+def finite(value: Any) -> Any:
+    """`value` with None for every number that JSON has no word for (NaN, infinity)."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def _model(
+    source: Path,
+    config: TrainConfig,
+    vocab_size: int,
+    classes: int,
+    weights: Mapping[str, Tensor],
+) -> LSTMClassifier:
+    """The network of `config` with `weights`, compared with it before memory is taken."""
+    with torch.device("meta"):
+        model = LSTMClassifier(config, vocab_size, classes)
+    expected = model.state_dict()
+    for name in sorted(expected.keys() ^ weights.keys()):
+        where = "lacks" if name in expected else "has an unknown"
+        raise BadInput(f"{source}: does not fit its config ({where} tensor '{name}')")
+    for name, tensor in weights.items():
+        want = expected[name]
+        if tensor.shape != want.shape or tensor.dtype != want.dtype:
+            raise BadInput(
+                f"{source}: does not fit its config, labels and tokenizer ({name} is "
+                f"{_shape(tensor)}, expected {_shape(want)})"
+            )
+    model.load_state_dict(dict(weights), assign=True)
+    return model
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape))}"
+
+
+def _dataset(rows: list[list[int]]) -> TokenDataset:
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    ids = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(offsets[-1]))
+    return TokenDataset(ids, offsets, np.zeros(len(rows), dtype=np.int32))
+
+
+def _labels(path: Path) -> list[str]:
+    labels = _read_json(path)
+    if (
+        not isinstance(labels, list)
+        or not all(isinstance(label, str) for label in labels)
+        or len(set(labels)) != len(labels)
+        or len(labels) < 2
+    ):
+        raise BadInput(f"{path}: damaged (expected a list of at least two label names)")
+    return labels
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise BadInput(f"{path}: damaged ({str(error).splitlines()[0]})") from None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

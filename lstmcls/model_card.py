@@ -1,0 +1,123 @@
+"""The model card of an artifact: README.md, for people who find the folder later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lstmcls.config import TrainConfig
+from lstmcls.metrics import METRICS
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+_TITLES = {"roc_auc": "ROC AUC", "f1": "F1"}
+
+
+def model_card(
+    name: str, config: TrainConfig, labels: Sequence[str], metrics: Mapping[str, Any]
+) -> str:
+    """The card's Markdown; `metrics` as in an artifact's metrics.json."""
+    data = metrics.get("data", {})
+    parts = [
+        f"# {escaped(name)}",
+        f"An LSTM text classifier (variant: {escaped(config.variant)}) that assigns a text to "
+        f"one of {len(labels)} classes: {', '.join(escaped(label) for label in labels)}. "
+        "PyTorch weights in safetensors format; nothing in this folder runs code when loaded.",
+        "## How to use",
+        "```\n"
+        'python -m lstmcls.predict PATH_TO_THIS_FOLDER "some text"\n'
+        "python -m lstmcls.predict PATH_TO_THIS_FOLDER --file texts.csv --out labels.csv\n"
+        "python -m lstmcls.evaluate PATH_TO_THIS_FOLDER labelled.csv\n"
+        "```",
+        "## Metrics on the validation split",
+        _validation(metrics),
+        "The best report of the training was chosen by these figures, so they are a little "
+        "better than those to expect on new texts. "
+        f"{_per_class_note(metrics)}",
+        *_per_class(metrics.get("per_class")),
+        "## Data",
+        _table(("property", "value"), _flat(data, without={"labels", "sources", "format"})),
+        *_sources(data.get("sources")),
+        "## Hyperparameters",
+        _table(("setting", "value"), config.to_dict().items()),
+        *_training(metrics),
+        "## Limits",
+        f"- Only the first {escaped(metrics.get('max_length'))} tokens of a text are read.\n"
+        "- Every text gets one of the classes above, also one that fits none of them.\n"
+        "- Texts unlike the training data (other language, subject or time) may be classified "
+        "badly, with a high probability all the same: the probabilities are not calibrated.\n"
+        "- What is unjust or one-sided in the training data is likely so in the predictions.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(value: Any) -> str:
+    """`value` as text that Markdown shows as it is, on one line."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _validation(metrics: Mapping[str, Any]) -> str:
+    val = metrics.get("val", {})
+    known = [name for name in METRICS if name in val]
+    rows = [(_TITLES.get(name, name), _figure(val[name])) for name in known]
+    return _table(("metric", "value"), rows)
+
+
+def _per_class_note(metrics: Mapping[str, Any]) -> str:
+    macro = "Precision, recall and F1 are macro averages."
+    if metrics.get("epoch") is None:
+        return macro
+    return f"{macro} They were reached after {escaped(metrics['epoch'])} epochs."
+
+
+def _per_class(table: Mapping[str, Mapping[str, float]] | None) -> list[str]:
+    if not table:
+        return []
+    columns = ("precision", "recall", "f1")
+    rows = [
+        (name, *(_figure(row.get(column)) for column in columns), int(row.get("support") or 0))
+        for name, row in table.items()
+    ]
+    return [_table(("class", "precision", "recall", "F1", "texts"), rows)]
+
+
+def _sources(sources: Any) -> list[str]:
+    if not isinstance(sources, list) or not sources:
+        return []
+    rows = [source if isinstance(source, Mapping) else {"name": source} for source in sources]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return ["Sources:", _table(columns, [[row.get(key, "") for key in columns] for row in rows])]
+
+
+def _training(metrics: Mapping[str, Any]) -> list[str]:
+    kept = {
+        key: value
+        for key, value in metrics.items()
+        if isinstance(value, str | int | float) and key not in ("max_length",)
+    }
+    return ["## Training", _table(("property", "value"), kept.items())] if kept else []
+
+
+def _flat(mapping: Mapping[str, Any], without: set[str], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in mapping.items():
+        if key in without:
+            continue
+        if isinstance(value, Mapping):
+            rows += _flat(value, set(), f"{prefix}{key} / ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            rows.append((f"{prefix}{key}".replace("_", " "), shown))
+    return rows
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else "not defined"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header)]
+    shown = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    shown += ["| " + " | ".join(escaped(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(shown)

@@ -1,0 +1,95 @@
+"""Small real data for every test: files of made-up reviews, and prepared folders of them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lstmcls.config import TrainConfig
+from lstmcls.dataset import Prepared, load_prepared
+from lstmcls.prepare import prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+GOOD = ["good", "great", "lovely", "warm", "quick", "fresh", "sturdy", "bright"]
+BAD = ["bad", "broken", "slow", "cold", "stale", "weak", "dull", "noisy"]
+NEUTRAL = ["the", "a", "this", "box", "phone", "hotel", "book", "was", "it", "and", "very", "room"]
+
+torch.set_num_threads(1)
+
+
+def reviews(rows: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label) rows that a small network learns in an epoch or two."""
+    draw = random.Random(seed)
+    found: dict[str, str] = {}
+    while len(found) < rows:
+        label = ("neg", "pos")[len(found) % 2]
+        words = draw.choices(NEUTRAL, k=draw.randint(3, 12))
+        words[draw.randrange(len(words))] = draw.choice(BAD if label == "neg" else GOOD)
+        found.setdefault(" ".join(words), label)
+    return list(found.items())
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def reviews_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(tmp_path_factory.mktemp("raw") / "reviews.csv", reviews(400))
+
+
+@pytest.fixture(scope="session")
+def prepared_folder(tmp_path_factory: pytest.TempPathFactory, reviews_csv: Path) -> Path:
+    """A prepared folder: 2 classes, 320 / 40 / 40 texts of at most 10 tokens."""
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    prepare([str(reviews_csv)], folder, max_length=10, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(prepared_folder: Path) -> Prepared:
+    return load_prepared(prepared_folder, ("train", "val", "test"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> TrainConfig:
+    """Settings that learn the reviews above in a second or so."""
+    return TrainConfig(
+        embedding_dim=8, hidden_size=8, batch_size=16, epochs=1, lr=0.02, report_every=0.5
+    )
+
+
+@pytest.fixture(scope="session")
+def command(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m MODULE ARGUMENTS…` as a user does, from another folder, on one thread."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def run(
+        module: str, *arguments: object, stdin: str = "", cwd: Path = elsewhere
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+
+    return run
