@@ -1,0 +1,118 @@
+"""The confirmation: the best configurations again, on fresh seeds, beside the baseline.
+
+The best of many trials is partly the luckiest: its value is an optimistic estimate. Here the
+top k train again, each on the same n seeds that the search never used, to their full number of
+epochs. They are ranked by their mean on validation data; test data is looked at once, for the
+winner (and for the baseline, to pair with it). It is a second study in the run's journal, so it
+is resumed like the search.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from lstmcls.config import TrainConfig
+from tune.intervals import mean_interval
+from tune.space import Objective, SearchSpace
+from tune.study import best_report, ranked
+
+SHARE = 0.3  # of budget.minutes that is kept back for the confirmation
+LARGEST = 10**9  # of the integers in the confirmation's points
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration of the search and its runs on fresh seeds."""
+
+    trial: int  # its number in the search
+    config: TrainConfig
+    baseline: bool
+    runs: tuple[tuple[int, dict[str, Any]], ...] = ()  # (number in the confirmation, best report)
+
+    @property
+    def values(self) -> list[float]:
+        return [report["objective"] for _, report in self.runs]
+
+    def summary(self) -> dict[str, Any]:
+        mean, deviation, half = mean_interval(self.values)
+        return {
+            "trial": self.trial,
+            "baseline": self.baseline,
+            "runs": len(self.runs),
+            "mean": mean,
+            "deviation": deviation,
+            "half_width": half,
+            "values": self.values,
+        }
+
+
+def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidate]:
+    """The top configurations of the search, each once, and the baseline where there is one.
+
+    The baseline is the first enqueued point, if that trial did not fail.
+    """
+    chosen: list[Candidate] = []
+    for trial, _ in ranked(search, space.objective):
+        config = space.config(trial.params)
+        if len(chosen) < space.confirm.top and all(config != c.config for c in chosen):
+            chosen.append(Candidate(trial.number, config, baseline=False))
+    first = search.get_trials(deepcopy=False)[:1]
+    if space.enqueue and space.sampler.name != "grid" and first[0].state != TrialState.FAIL:
+        config = space.config(first[0].params)
+        found = [c for c in chosen if c.config == config]
+        if found:
+            chosen[chosen.index(found[0])] = dataclasses.replace(found[0], baseline=True)
+        else:
+            chosen.append(Candidate(first[0].number, config, baseline=True))
+    return chosen
+
+
+def confirmation_points(space: SearchSpace, candidates: list[Candidate]) -> list[dict[str, int]]:
+    """One point a run: every candidate on the first seed, then every one on the second, ..."""
+    seeds = [1000 * (space.seed + 1) + k for k in range(space.confirm.seeds)]
+    return [{"candidate": c.trial, "seed": seed} for seed in seeds for c in candidates]
+
+
+def suggest_run(candidates: list[Candidate], trial: optuna.Trial) -> TrainConfig:
+    """The TrainConfig of a confirmation run: its candidate's, under the run's seed."""
+    number = trial.suggest_int("candidate", 0, LARGEST)
+    seed = trial.suggest_int("seed", 0, LARGEST)
+    config = next(c.config for c in candidates if c.trial == number)
+    return dataclasses.replace(config, seed=seed)
+
+
+def drop_outdated(study: optuna.Study, candidates: list[Candidate]) -> None:
+    """Fail the queued runs of configurations that a longer search has since overtaken."""
+    numbers = {c.trial for c in candidates}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        point = trial.params or trial.system_attrs.get("fixed_params", {})
+        if point.get("candidate") not in numbers:
+            study._storage.set_trial_user_attr(trial._trial_id, "stopped", "overtaken")
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def rank_candidates(
+    candidates: list[Candidate], confirmation: optuna.Study, objective: Objective
+) -> list[Candidate]:
+    """The candidates with finished runs, best mean first."""
+    runs: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+    for trial in confirmation.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        report = best_report(trial, objective)
+        if report is not None:
+            runs.setdefault(trial.params["candidate"], []).append((trial.number, report))
+    with_runs = [
+        dataclasses.replace(c, runs=tuple(runs[c.trial])) for c in candidates if c.trial in runs
+    ]
+    sign = -1 if objective.direction == "maximize" else 1
+    return sorted(with_runs, key=lambda c: (sign * mean_interval(c.values)[0], c.trial))
+
+
+def best_run(candidate: Candidate, objective: Objective) -> tuple[int, dict[str, Any]]:
+    """The candidate's best run on validation data: its weights are exported."""
+    sign = -1 if objective.direction == "maximize" else 1
+    return min(candidate.runs, key=lambda run: (sign * run[1]["objective"], run[0]))

@@ -1,0 +1,41 @@
+"""`--data`: a prepared folder as it is; a file or a built-in name prepared on first use."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from lstmcls.builtin import NAMES
+from lstmcls.cli import BadInput, nearest
+from lstmcls.dataset import FORMAT, read_info
+from lstmcls.prepare import prepare
+from tune.run_folder import RESULTS
+
+
+def prepared_folder(data: str, text: str | None, label: str | None, progress: bool) -> Path:
+    """The prepared folder of `data`; one made here is kept under results/prepared/.
+
+    Raises:
+        BadInput: no such data, or it cannot be prepared.
+    """
+    path = Path(data)
+    if path.is_dir():
+        read_info(path)
+        return path.resolve()
+    if data not in NAMES and not path.exists():
+        raise BadInput(
+            f"--data {data}: no such file or folder, and the built-in names are "
+            f"{', '.join(NAMES)}{nearest(data, NAMES)}"
+        )
+    # A changed file is another data set; looking at its size and time is enough to see it.
+    seen: list[object] = [data, text, label, FORMAT]
+    if data not in NAMES:
+        status = path.stat()
+        seen += [path.resolve(), status.st_size, status.st_mtime_ns]
+    key = hashlib.sha256(repr([str(part) for part in seen]).encode()).hexdigest()[:8]
+    folder = (RESULTS / "prepared" / f"{path.name.split('.')[0]}-{key}").resolve()
+    if not (folder / "dataset.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        prepare([data], folder, text=text, label=label, progress=progress)
+    read_info(folder)
+    return folder

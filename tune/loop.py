@@ -1,0 +1,70 @@
+"""One study's trials through Ray Tune, from the first to the last or to a stop."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import ray.tune
+from optuna.trial import TrialState
+
+from lstmcls.dataset import Prepared
+from tune.resources import Share
+from tune.scheduler import StudyASHA
+from tune.searcher import Bridge, StudyRecorder, StudySearcher
+from tune.study import requeue_unfinished
+from tune.trial import Order, train_trial
+
+MAX_FAILURES = 2  # times that a trial whose worker died is tried again
+MOST_TRIALS = 10**9  # Ray wants a number; the study says when there are no more
+
+
+def run_trials(
+    bridge: Bridge, order: Order, data: Prepared, share: Share, scheduler: StudyASHA | None
+) -> None:
+    """Run the trials that `bridge` asks for, `share.concurrency` at once.
+
+    `data` goes to the object store once and is mapped by every worker. A trial that a stop cut
+    short is PRUNED, or goes back to WAITING when it was the user who interrupted.
+    """
+    # Ray wants a folder for its own snapshots; nothing is ever read from it.
+    scratch = Path(tempfile.mkdtemp(prefix="lstm-tune-"))
+    resources = {"cpu": share.cpu, "gpu": share.gpu}
+    trainable = ray.tune.with_resources(
+        ray.tune.with_parameters(train_trial, data=data, order=order), resources
+    )
+    tuner = ray.tune.Tuner(
+        trainable,
+        tune_config=ray.tune.TuneConfig(
+            search_alg=StudySearcher(bridge),
+            scheduler=scheduler,
+            num_samples=MOST_TRIALS,
+            max_concurrent_trials=share.concurrency,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
+        ),
+        run_config=ray.tune.RunConfig(
+            name="run",
+            storage_path=str(scratch),
+            stop=bridge.stop,
+            failure_config=ray.tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[StudyRecorder(bridge)],
+            verbose=0,
+        ),
+    )
+    try:
+        with bridge.stop.on_signals():
+            tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        _settle(bridge)
+
+
+def _settle(bridge: Bridge) -> None:
+    if bridge.stop.interrupted is not None or bridge.stop.reason is None:
+        requeue_unfinished(bridge.study)
+        return
+    for number in list(bridge.running):
+        bridge.end(number, TrialState.PRUNED, bridge.stop.reason)

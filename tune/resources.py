@@ -1,0 +1,111 @@
+"""What each trial gets of the machine, and how many run at once; starting Ray."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from lstmcls.cli import BadInput
+from tune.space import Resources
+
+TRIALS_PER_GPU = 4  # where `gpu: auto`: an LSTM trial alone leaves most of a GPU idle
+
+# Ray's own loggers, tables and snapshots: the study and our table take their place.
+_QUIET_RAY = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """One trial's part of the cluster, and how many trials run at once."""
+
+    cpu: float
+    gpu: float
+    concurrency: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.cpu))
+
+
+def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
+    """Each trial's share of `cpus` and `gpus`, as the space wants it and the machine allows.
+
+    Raises:
+        BadInput: one trial wants more CPUs or GPUs than there are.
+    """
+    notes = []
+    if wanted.cpu > cpus:
+        raise BadInput(f"resources.cpu: a trial wants {wanted.cpu:g} CPUs, there are {cpus:g}")
+    at_once = int(cpus / wanted.cpu + 1e-9)
+    gpu = 0.0
+    if wanted.gpu == "auto":
+        if gpus:
+            at_once = min(at_once, int(gpus) * TRIALS_PER_GPU)
+            gpu = min(1.0, math.floor(100 * gpus / at_once) / 100)
+    elif wanted.gpu and not gpus:
+        notes.append(f"a trial asks for {wanted.gpu:g} GPU, this machine has none: it runs on CPU")
+    elif wanted.gpu:
+        gpu = float(wanted.gpu)
+        if gpu > gpus:
+            raise BadInput(f"resources.gpu: a trial wants {gpu:g} GPUs, there are {gpus:g}")
+        at_once = min(at_once, int(gpus / gpu + 1e-9))
+    if wanted.concurrency != "auto":
+        if wanted.concurrency > at_once:
+            notes.append(f"{wanted.concurrency} trials at once do not fit, {at_once} do")
+        at_once = min(at_once, wanted.concurrency)
+    return Share(wanted.cpu, gpu, at_once, tuple(notes))
+
+
+def start_ray(address: str | None, log: Path) -> None:
+    """Start Ray on this machine, for it alone, or join the cluster at `address`.
+
+    Raises:
+        BadInput: no cluster answers at `address`.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
+    _log_to(log)
+    if address is None:
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            _node_ip_address="127.0.0.1",
+        )
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BadInput(f"--address {address}: {str(error).splitlines()[0]}") from None
+
+
+def _log_to(path: Path) -> None:
+    """Send what Ray and Optuna say to the run's log, not to the terminal."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for name in ("ray", "ray.tune", "optuna", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+    logging.captureWarnings(True)
+
+
+def available() -> tuple[float, float]:
+    """CPUs and GPUs of the whole cluster."""
+    total = ray.cluster_resources()
+    return float(total.get("CPU", 0)), float(total.get("GPU", 0))

@@ -1,0 +1,188 @@
+"""Ray's Searcher over the study, and the Callback that writes what trials do into it.
+
+The study is the only state: saving and restoring Ray's side is left to nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+import ray.tune
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from tune.checkpoints import drop_all, drop_states, trial_folder
+from tune.space import Objective
+from tune.stop import Stop
+from tune.study import (
+    Suggest,
+    ask,
+    best_report,
+    finish,
+    frozen_trial,
+    ranked,
+    record_report,
+)
+from tune.trial import REPORT_KEYS
+
+
+class Listener(Protocol):
+    """Who is told what happens, such as the table in the terminal."""
+
+    def started(self, number: int, config: dict[str, Any]) -> None: ...
+    def reported(self, number: int, report: dict[str, Any]) -> None: ...
+    def finished(self, number: int, state: TrialState, why: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def tick(self) -> None: ...
+
+
+@dataclass
+class Bridge:
+    """One study on its way through Ray: what is asked, and where reports go."""
+
+    study: optuna.Study
+    objective: Objective
+    suggest: Suggest
+    sampler: Callable[[int], optuna.samplers.BaseSampler]
+    trials: int | None  # stop asking at this many
+    listener: Listener
+    stop: Stop
+    checkpoints: Path
+    keep_all_weights: bool = False  # otherwise those of the best trial alone
+    running: dict[int, optuna.Trial] = field(default_factory=dict)
+    best: tuple[int, float] | None = None  # trial and value
+
+    def __post_init__(self) -> None:
+        for trial, report in ranked(self.study, self.objective)[:1]:
+            if trial.state.is_finished():
+                self.best = (trial.number, report["objective"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles its searcher and callbacks into a snapshot that nobody reads.
+        return {}
+
+    def folder(self, number: int) -> Path:
+        return trial_folder(self.checkpoints, self.study.study_name, number)
+
+    def end(self, number: int, state: TrialState, why: str) -> None:
+        """Write the end of a trial to the study, and delete what its worker left and no one needs.
+
+        A trial that trained to its end without an objective that is a number has failed.
+        """
+        report = best_report(frozen_trial(self.study, number), self.objective)
+        value = report["objective"] if report else None
+        if state == TrialState.COMPLETE and value is None:
+            state, why = TrialState.FAIL, f"{self.objective.metric} was never a number"
+        finish(self.study, number, state, why, value if state == TrialState.COMPLETE else None)
+        self.running.pop(number, None)
+        self._keep(number, None if state == TrialState.FAIL else value)
+        self.listener.finished(number, state, why)
+
+    def _keep(self, number: int, value: float | None) -> None:
+        drop_states(self.folder(number))
+        if self.keep_all_weights:
+            return
+        if value is None or (self.best and not self.objective.better(value, self.best[1])):
+            drop_all(self.folder(number))
+            return
+        if self.best:
+            drop_all(self.folder(self.best[0]))
+        self.best = (number, value)
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Suggests what the study asks for next; a trial's order is its number and TrainConfig."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__(metric="objective", mode=bridge.objective.mode)
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        bridge = self._bridge
+        asked = (
+            None
+            if bridge.stop.reason
+            else ask(bridge.study, bridge.suggest, bridge.sampler, bridge.trials)
+        )
+        if asked is None:
+            finished: str = Searcher.FINISHED
+            return finished
+        trial, config = asked
+        bridge.running[trial.number] = trial
+        recorded = len(frozen_trial(bridge.study, trial.number).intermediate_values)
+        bridge.listener.started(trial.number, dict(trial.params))
+        return {"number": trial.number, "train": config.to_dict(), "recorded": recorded}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """StudyRecorder writes the end of a trial: it also sees why."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is written as things happen."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
+    """Writes every report and every end of a trial to the study, then tells the listener."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        number = trial.config["number"]
+        if result.get("note"):
+            self._bridge.listener.note(f"trial {number}: {result['note']}")
+        if "step" not in result:
+            return
+        report = {key: result[key] for key in REPORT_KEYS}
+        if record_report(self._bridge.study, self._bridge.running[number], report):
+            self._bridge.listener.reported(number, report)
+            self._bridge.stop.saw(report["objective"])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        number, last = trial.config["number"], trial.last_result or {}
+        ended = bool(last.get("step")) and last["epoch"] >= trial.config["train"]["epochs"]
+        if self._bridge.stop.reason and not ended:
+            return  # stopped from outside: what becomes of it is decided after the run
+        if last.get("failure"):
+            self._bridge.end(number, TrialState.FAIL, last["failure"])
+        elif last.get("step") and not ended:
+            self._bridge.end(number, TrialState.PRUNED, f"asha at epoch {last['epoch']:g}")
+        else:
+            self._bridge.end(number, TrialState.COMPLETE, "trained to the end")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._bridge.end(trial.config["number"], TrialState.FAIL, failure_reason(trial))
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        number = trial.config["number"]
+        attempts = frozen_trial(self._bridge.study, number).user_attrs.get("attempts", 1)
+        self._bridge.running[number].set_user_attr("attempts", attempts + 1)
+        self._bridge.listener.note(
+            f"trial {number}: {failure_reason(trial)}; tried again (attempt {attempts + 1})"
+        )
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self._bridge.listener.tick()
+
+
+def failure_reason(trial: Any) -> str:
+    """One line of what ended a Ray trial."""
+    error = trial.get_error()
+    cause = getattr(error, "cause", None) or error
+    name = type(cause).__name__
+    if "OutOfMemory" in name:
+        return "out of memory: the host ran short and the worker was stopped"
+    if "Actor" in name or "WorkerCrashed" in name:
+        return "the worker process died"
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return (lines[-1].strip() if lines else name)[:300]

@@ -1,0 +1,208 @@
+"""One sitting of a search: the trials, the confirmation, the winner; resumable at any moment."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from lstmcls.cli import RunFailed
+from lstmcls.dataset import Prepared
+from tune import confirm, winner
+from tune.live import Display
+from tune.loop import run_trials
+from tune.resources import Share
+from tune.run_folder import RunFolder
+from tune.scheduler import StudyASHA, replay
+from tune.searcher import Bridge
+from tune.space import SearchSpace
+from tune.stop import Stop
+from tune.study import (
+    CONFIRMATION,
+    SEARCH,
+    enqueue,
+    finish,
+    make_sampler,
+    open_study,
+    ranked,
+    reports_of,
+    requeue_unfinished,
+)
+from tune.tables import write_tables
+from tune.trial import Order
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sitting came to."""
+
+    winner: winner.Winner | None
+    candidates: list[confirm.Candidate]  # confirmed, best mean first
+    test: dict[str, Any] | None
+    interrupted: bool
+
+
+class Session:
+    """A run folder with its two studies open; made once by the driver."""
+
+    def __init__(
+        self, run: RunFolder, space: SearchSpace, prepared: Prepared, share: Share, display: Display
+    ) -> None:
+        self.run, self.space, self.prepared = run, space, prepared
+        self.share, self.display = share, display
+        self.search = open_study(run.journal, SEARCH, space.objective)
+        self.confirmation = open_study(run.journal, CONFIRMATION, space.objective)
+        self._spent = seconds_spent([self.search, self.confirmation])
+        self._started = time.monotonic()
+        self._interrupted = False
+        sittings = len([key for key in self.search.user_attrs if key.startswith("sitting_")])
+        self.search.set_user_attr(f"sitting_{sittings}", time.time())
+        points = space.grid() if space.sampler.name == "grid" else space.enqueue
+        enqueue(self.search, points)
+        for study in (self.search, self.confirmation):
+            if numbers := requeue_unfinished(study):
+                display.note(f"{study.study_name}: {len(numbers)} unfinished trials go on")
+
+    def conduct(self) -> Outcome:
+        """Search, confirm, export. The tables and the winner are written whatever happens."""
+        candidates: list[confirm.Candidate] = []
+        found: winner.Winner | None = None
+        test: dict[str, Any] | None = None
+        try:
+            self._search()
+            if self.space.confirm.top and not self._interrupted:
+                candidates = self._confirm()
+        finally:
+            self.display.close()
+            write_tables(self.run, [self.search, self.confirmation], self.space.objective)
+        found = winner.search_winner(self.run, self.space, self.search)
+        if found is None:
+            return Outcome(None, [], None, self._interrupted)
+        if candidates and not self._interrupted:
+            found = self._confirmed(candidates[0])
+            baseline = next((c for c in candidates[1:] if c.baseline), None)
+            other = self._confirmed(baseline) if baseline else None
+            test = winner.look_at_test(found, other, self.prepared, self.share)
+        winner.write_best_config(self.run, found, self.space.objective.metric)
+        extra: dict[str, Any] = {"objective": self.space.objective.metric}
+        if test is not None:
+            extra |= {"test": test, "confirmation": [c.summary() for c in candidates]}
+        winner.export(self.run, found, self.prepared, self.share, extra)
+        return Outcome(found, candidates, test, self._interrupted)
+
+    def _search(self) -> None:
+        space = self.space
+        scheduler = None
+        if space.asha is not None:
+            scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
+            for number, epoch in replay(scheduler, self.search).items():
+                _end_waiting(self.search, number, f"asha at epoch {epoch:g}")
+        kept_back = confirm.SHARE if space.confirm.top else 0.0
+        stop = self._stop(1 - kept_back, space.budget.target)
+        for _, report in ranked(self.search, space.objective)[:1]:
+            stop.saw(report["objective"])
+        self.display.phase("search", space.budget.trials)
+        self._run(
+            Bridge(
+                study=self.search,
+                objective=space.objective,
+                suggest=space.suggest,
+                sampler=functools.partial(make_sampler, space),
+                trials=space.budget.trials,
+                listener=self.display,
+                stop=stop,
+                checkpoints=self.run.checkpoints,
+            ),
+            scheduler,
+        )
+
+    def _confirm(self) -> list[confirm.Candidate]:
+        space, study = self.space, self.confirmation
+        candidates = confirm.choose_candidates(space, self.search)
+        if not candidates:
+            return []
+        confirm.drop_outdated(study, candidates)
+        points = confirm.confirmation_points(space, candidates)
+        for point in points:
+            study.enqueue_trial(point, skip_if_exists=True)
+        self.display.phase("confirmation", len(points))
+        self._run(
+            Bridge(
+                study=study,
+                objective=space.objective,
+                suggest=functools.partial(confirm.suggest_run, candidates),
+                sampler=functools.partial(make_sampler, space),
+                trials=len(study.get_trials(deepcopy=False)),
+                listener=self.display,
+                stop=self._stop(1.0, None),
+                checkpoints=self.run.checkpoints,
+                keep_all_weights=True,
+            ),
+            None,
+        )
+        return confirm.rank_candidates(candidates, study, space.objective)
+
+    def _run(self, bridge: Bridge, scheduler: StudyASHA | None) -> None:
+        order = Order(
+            study=bridge.study.study_name,
+            checkpoints=self.run.checkpoints.resolve(),
+            objective=self.space.objective,
+            threads=self.share.threads,
+            gpus=self.share.gpu,
+        )
+        run_trials(bridge, order, self.prepared, self.share, scheduler)
+        self._interrupted = self._interrupted or bridge.stop.interrupted is not None
+        if bridge.stop.reason:
+            self.display.note(f"{bridge.study.study_name} ends: {bridge.stop.reason}")
+
+    def _stop(self, share: float, target: float | None) -> Stop:
+        minutes, deadline = self.space.budget.minutes, None
+        if minutes is not None:
+            deadline = self._started + minutes * 60 * share - self._spent
+        return Stop(self.space.objective, deadline, target)
+
+    def _confirmed(self, candidate: confirm.Candidate) -> winner.Winner:
+        return winner.confirmed(self.run, self.space, candidate, self.confirmation)
+
+
+def _end_waiting(study: optuna.Study, number: int, why: str) -> None:
+    trial_id = study.get_trials(deepcopy=False)[number]._trial_id
+    study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    finish(study, number, TrialState.PRUNED, why)
+
+
+def seconds_spent(studies: list[optuna.Study]) -> float:
+    """Seconds that earlier sittings took, each from its start to the last thing it wrote."""
+    starts = sorted(
+        value for key, value in studies[0].user_attrs.items() if key.startswith("sitting_")
+    )
+    events = []
+    for study in studies:
+        for trial in study.get_trials(deepcopy=False):
+            events += [report["time"] for report in reports_of(trial)]
+            if trial.datetime_complete is not None:
+                events.append(trial.datetime_complete.timestamp())
+    spent = 0.0
+    for start, following in pairwise([*starts, float("inf")]):
+        within = [event for event in events if start <= event < following]
+        spent += max(within, default=start) - start
+    return spent
+
+
+def require_winner(outcome: Outcome, run: RunFolder) -> winner.Winner:
+    """The winner of a sitting.
+
+    Raises:
+        RunFailed: no trial has reported anything.
+    """
+    if outcome.winner is None:
+        raise RunFailed(
+            f"no trial came to its first report; see {run.log} and {run.trials}; a larger budget "
+            f"goes on with `python -m tune.search --resume {run.path} --minutes M`"
+        )
+    return outcome.winner

@@ -1,0 +1,220 @@
+"""The Optuna study as the record of truth: what ran, what it reported, what runs next.
+
+Only the driver writes it, as things happen, one synced line each. A trial whose driver died
+goes back to WAITING and is asked for first, under its own number and with its own parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from lstmcls.cli import BadInput
+from lstmcls.config import TrainConfig
+from tune.space import Objective, SearchSpace
+
+Suggest = Callable[[optuna.Trial], TrainConfig]
+
+SEARCH, CONFIRMATION = "search", "confirmation"  # the two studies of a run's journal
+REPORT = "report_"  # + step: the user attribute that holds a whole report
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+class _SoleWriter(JournalFileOpenLock):
+    """No lock of its own: the run folder's lock already keeps every other driver out."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+class _Journal(JournalFileBackend):
+    """The journal file, with what an earlier process pickled into it left unread.
+
+    CmaEsSampler keeps its state as a pickle in the study. A file must never run code, so only
+    pickles that this very process wrote are handed back to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), lock_obj=_SoleWriter(str(path)))
+        self._earlier = sum(1 for _ in super().read_logs(0))
+
+    def read_logs(self, log_number_from: int) -> Any:
+        for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
+            attribute = next(iter(log.get("system_attr", {})), "")
+            if number < self._earlier and attribute.startswith(("cma:", "sepcma:", "cmawm:")):
+                yield {**log, "system_attr": {f"unread:{attribute}": None}}
+            else:
+                yield log
+
+
+def repair_journal(path: Path) -> int:
+    """Drop a last line that was cut short when its writer died; the bytes dropped.
+
+    Raises:
+        BadInput: a line before the last is damaged.
+    """
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    lines = content[:whole].splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            if number == len(lines):
+                whole -= len(line) + 1
+                break
+            raise BadInput(f"{path}: line {number} is damaged; restore it from a backup") from None
+    if whole < len(content):
+        with open(path, "r+b") as journal:
+            journal.truncate(whole)
+    return len(content) - whole
+
+
+def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:
+    """The study `name` of a run's journal, made when it is not there yet."""
+    return optuna.create_study(
+        storage=JournalStorage(_Journal(journal)),
+        study_name=name,
+        direction=objective.direction,
+        pruner=optuna.pruners.NopPruner(),
+        load_if_exists=True,
+    )
+
+
+def enqueue(study: optuna.Study, points: Iterable[Mapping[str, Any]]) -> None:
+    """Enqueue `points` once, however often a search is resumed."""
+    if study.user_attrs.get("enqueued"):
+        return
+    for point in points:
+        study.enqueue_trial(dict(point), skip_if_exists=True)
+    study.set_user_attr("enqueued", True)
+
+
+def requeue_unfinished(study: optuna.Study) -> list[int]:
+    """Put trials that were running when their driver ended back in the queue; their numbers."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    return [trial.number for trial in running]
+
+
+def make_sampler(space: SearchSpace, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler that suggests trial `number`, seeded by the space's seed and the number.
+
+    A new one for every trial: what it suggests depends on the study alone, so a resumed
+    search goes on as if it had never stopped. QMC keeps one seed: its sequence is one.
+    """
+    seed = int(np.random.SeedSequence([space.seed, number]).generate_state(1)[0])
+    startup = space.sampler.startup_trials
+    match space.sampler.name:
+        case "tpe":
+            return optuna.samplers.TPESampler(
+                n_startup_trials=10 if startup is None else startup,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                warn_independent_sampling=False,
+                seed=seed,
+            )
+        case "gp":
+            return optuna.samplers.GPSampler(
+                n_startup_trials=10 if startup is None else startup,
+                seed=seed,
+                warn_independent_sampling=False,
+            )
+        case "cmaes":
+            return optuna.samplers.CmaEsSampler(
+                n_startup_trials=1 if startup is None else startup,
+                seed=seed,
+                warn_independent_sampling=False,
+            )
+        case "qmc":
+            return optuna.samplers.QMCSampler(
+                scramble=True, seed=space.seed, warn_independent_sampling=False,
+                warn_asynchronous_seeding=False,
+            )  # fmt: skip
+    return optuna.samplers.RandomSampler(seed=seed)  # random, and grid, whose points are enqueued
+
+
+def ask(
+    study: optuna.Study,
+    suggest: Suggest,
+    sampler: Callable[[int], optuna.samplers.BaseSampler],
+    trials: int | None,
+) -> tuple[optuna.Trial, TrainConfig] | None:
+    """The next trial: an unfinished one, an enqueued one, or a new one up to `trials` in all."""
+    while True:
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        total = len(study.get_trials(deepcopy=False))
+        if trials is not None and total - len(waiting) >= trials:
+            return None
+        study.sampler = sampler(waiting[0].number if waiting else total)
+        trial = study.ask()
+        try:
+            return trial, suggest(trial)
+        except BadInput as fault:
+            finish(study, trial.number, TrialState.FAIL, f"not a valid configuration: {fault}")
+
+
+def record_report(study: optuna.Study, trial: optuna.Trial, report: Mapping[str, Any]) -> bool:
+    """Write a report to the study; False for one that is there already (after a retry)."""
+    frozen = frozen_trial(study, trial.number)
+    if report["step"] in frozen.intermediate_values:
+        return False
+    trial.set_user_attr(f"{REPORT}{report['step']}", {**report, "time": time.time()})
+    trial.report(report["objective"], report["step"])
+    return True
+
+
+def finish(
+    study: optuna.Study, number: int, state: TrialState, why: str, value: float | None = None
+) -> None:
+    """End a trial: COMPLETE with its best value, PRUNED or FAIL with the reason."""
+    trial_id = frozen_trial(study, number)._trial_id
+    study._storage.set_trial_user_attr(trial_id, "stopped", why)
+    study.tell(number, value, state)
+
+
+def frozen_trial(study: optuna.Study, number: int) -> FrozenTrial:
+    return study.get_trials(deepcopy=False)[number]
+
+
+def reports_of(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """A trial's recorded reports, first to last."""
+    return [trial.user_attrs[f"{REPORT}{step}"] for step in sorted(trial.intermediate_values)]
+
+
+def best_report(trial: FrozenTrial, objective: Objective) -> dict[str, Any] | None:
+    """The report whose weights the trial kept; None without a report that has a value."""
+    best: dict[str, Any] | None = None
+    for report in reports_of(trial):
+        value = report["objective"]
+        if not math.isnan(value) and (best is None or objective.better(value, best["objective"])):
+            best = report
+    return best
+
+
+def ranked(study: optuna.Study, objective: Objective) -> list[tuple[FrozenTrial, dict[str, Any]]]:
+    """Every trial with a best report, best first; failed ones are left out."""
+    found = []
+    for trial in study.get_trials(deepcopy=False):
+        report = best_report(trial, objective)
+        if report is not None and trial.state != TrialState.FAIL:
+            found.append((trial, report))
+    sign = -1 if objective.direction == "maximize" else 1
+    return sorted(found, key=lambda pair: (sign * pair[1]["objective"], pair[0].number))

@@ -1,0 +1,71 @@
+"""What a finished search prints: the winner, how sure its figures are, and one prediction."""
+
+from __future__ import annotations
+
+import math
+
+from lstmcls.artifact import Artifact
+from lstmcls.dataset import Prepared
+from tune.confirm import Candidate
+from tune.intervals import LEVEL
+from tune.session import Outcome
+from tune.space import SearchSpace
+
+WIDTH = 60  # characters of the example's text
+
+
+def summary(space: SearchSpace, prepared: Prepared, outcome: Outcome) -> str:
+    """The winner in a few lines."""
+    winner, metric = outcome.winner, space.objective.metric
+    assert winner is not None
+    settings = {k: v for k, v in winner.config.to_dict().items() if k != "seed"}
+    shown = ", ".join(
+        f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings.items()
+    )
+    lines = [
+        f"winner:  trial {winner.trial}, {winner.config.variant}",
+        f"         {shown}",
+        f"{metric}: {winner.report['objective']:.4f} at epoch {winner.report['epoch']:g} "
+        f"({prepared.info['rows']['val']:,} validation rows; it chose the winner)",
+    ]
+    if not outcome.candidates:
+        why = "off" if not space.confirm.top else "no time was left for it"
+        return "\n".join([*lines, f"confirmation: {why}"])
+    lines.append(f"confirmed on fresh seeds, {metric}:")
+    lines += [_candidate_line(candidate) for candidate in outcome.candidates]
+    if outcome.test is not None:
+        test = outcome.test
+        low, high = test["accuracy_interval"]
+        lines.append(
+            f"test accuracy: {test['accuracy']:.4f}, {LEVEL:.0%} interval {low:.4f} to {high:.4f} "
+            f"({test['rows']:,} rows, looked at once)"
+        )
+        if "difference" in test:
+            low, high = test["difference_interval"]
+            lines.append(
+                f"against the baseline on test: {test['difference']:+.4f}, "
+                f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example)"
+            )
+    return "\n".join(lines)
+
+
+def _candidate_line(candidate: Candidate) -> str:
+    figures = candidate.summary()
+    spread = ""
+    if not math.isnan(figures["deviation"]):
+        spread = f" ± {figures['half_width']:.4f} (deviation {figures['deviation']:.4f})"
+    mark = ", the baseline" if candidate.baseline else ""
+    return f"  trial {candidate.trial}{mark}: {figures['mean']:.4f}{spread}, {figures['runs']} runs"
+
+
+def example(artifact: Artifact, prepared: Prepared) -> str:
+    """One validation text, as its tokens read, and what the winner says of it."""
+    val = prepared.splits["val"]
+    row = int(abs(val.lengths - 20).argmin())  # long enough to say something, short enough to show
+    ids = val.ids[val.offsets[row] : val.offsets[row + 1]].tolist()
+    text = artifact.tokenizer.decode(ids)
+    probabilities = artifact.probabilities([text])[0]
+    label = artifact.labels[int(probabilities.argmax())]
+    truth = artifact.labels[int(val.labels[row])]
+    shown = text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+    return f"example: «{shown}» is {label} ({probabilities.max():.2f}; labelled {truth})"

@@ -1,0 +1,69 @@
+"""The study as tables: trials.parquet (a row a trial) and reports.parquet (a row a report)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial
+
+from lstmcls.files import replacing
+from tune.run_folder import RunFolder
+from tune.space import Objective
+from tune.study import best_report, reports_of
+
+
+def trials_table(study: optuna.Study, objective: Objective) -> pd.DataFrame:
+    """number, state, why it stopped, params_*, best_* and last_* metrics, what was spent."""
+    return pd.DataFrame([_trial_row(t, objective) for t in study.get_trials(deepcopy=False)])
+
+
+def _trial_row(trial: FrozenTrial, objective: Objective) -> dict[str, Any]:
+    reports = reports_of(trial)
+    last, best = reports[-1] if reports else {}, best_report(trial, objective) or {}
+    metrics = [name for name in last if name.startswith(("val_", "train_"))]
+    return {
+        "study": "",
+        "number": trial.number,
+        "state": trial.state.name,
+        "stopped": trial.user_attrs.get("stopped", ""),
+        "objective": best.get("objective", math.nan),
+        "best_epoch": best.get("epoch", math.nan),
+        "epochs": last.get("epoch", 0.0),
+        "tokens": last.get("tokens", 0),
+        "seconds": last.get("seconds", 0.0),
+        "attempts": trial.user_attrs.get("attempts", 1),
+        "started": trial.datetime_start,
+        "ended": trial.datetime_complete,
+        **{f"params_{name}": value for name, value in trial.params.items()},
+        **{f"best_{name}": best.get(name, math.nan) for name in metrics},
+        **{f"last_{name}": last[name] for name in metrics},
+    }
+
+
+def reports_table(study: optuna.Study) -> pd.DataFrame:
+    """trial, step, epoch, the metrics, tokens, seconds (of the trial), time (UTC)."""
+    rows = [
+        {"trial": trial.number, **report}
+        for trial in study.get_trials(deepcopy=False)
+        for report in reports_of(trial)
+    ]
+    table = pd.DataFrame(rows)
+    if rows:
+        table["time"] = pd.to_datetime(table["time"], unit="s", utc=True)
+    return table
+
+
+def write_tables(run: RunFolder, studies: list[optuna.Study], objective: Objective) -> None:
+    """Write both tables; `study` says which of the run's studies a row belongs to."""
+    trials, reports = [], []
+    for study in studies:
+        trials.append(trials_table(study, objective).assign(study=study.study_name))
+        reports.append(reports_table(study).assign(study=study.study_name))
+    for path, tables in ((run.trials, trials), (run.reports, reports)):
+        filled = [table for table in tables if len(table)]
+        joined = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+        with replacing(path) as temporary:
+            joined.to_parquet(temporary, index=False)

@@ -1,0 +1,87 @@
+"""One Ray trial: a TrainConfig in, the reports of fit() out, checkpoints beside them.
+
+Runs in a worker process. It knows the order that it got and its own folder, and nothing of the
+study: a trial that starts again with the same order goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+import torch
+
+from lstmcls.config import config_from
+from lstmcls.dataset import Prepared
+from lstmcls.fit import Diverged, Report, TrainingState, fit
+from lstmcls.metrics import OBJECTIVES
+from tune.checkpoints import Checkpoints, trial_folder
+from tune.space import Objective
+
+# What the driver records of a report.
+REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens", "seconds")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What all trials of one study have in common."""
+
+    study: str
+    checkpoints: Path
+    objective: Objective
+    threads: int
+    gpus: float
+
+
+def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
+    """Train `spec["train"]` and report to Ray Tune; `spec["recorded"]` reports are known.
+
+    A run that diverges reports its reason and ends; everything else that goes wrong raises.
+    """
+    torch.set_num_threads(order.threads)
+    config = config_from(spec["train"])
+    device = _device(order)
+    checkpoints = Checkpoints(trial_folder(order.checkpoints, order.study, spec["number"]))
+    state = TrainingState.create(config, data.vocab_size, len(data.labels), device)
+    saved, notes = checkpoints.load(device)
+    if saved is not None:
+        state.restore(saved)
+    if notes or (saved is None and spec["recorded"]):
+        epoch = state.reports[-1].epoch if state.reports else 0
+        notes.append(f"goes on from epoch {epoch:g}")
+    for report in state.reports[spec["recorded"] :]:
+        _report(report, order.objective, notes)
+    pad_to = int(data.info["max_length"]) if config.padding == "counted" else None
+    reports = fit(
+        state,
+        data.splits["train"],
+        data.splits["val"],
+        metric=order.objective.metric,
+        mode=order.objective.mode,
+        pad_to=pad_to,
+    )
+    try:
+        for report in reports:
+            if state.best is report and state.best_weights is not None:
+                checkpoints.save_weights(state.best_weights)
+            checkpoints.save_when_due(report.step, state.to_dict())
+            _report(report, order.objective, notes)
+    except Diverged as reason:
+        ray.tune.report({"failure": str(reason), "objective": float("nan"), "epoch": 0.0})
+
+
+def _report(report: Report, objective: Objective, notes: list[str]) -> None:
+    metrics = report.metrics()
+    values = {**asdict(report), **metrics, "objective": metrics[objective.metric]}
+    ray.tune.report({key: values[key] for key in REPORT_KEYS} | {"note": "; ".join(notes)})
+    notes.clear()
+
+
+def _device(order: Order) -> str:
+    if not order.gpus:
+        return "cpu"
+    # A fraction of a GPU is Ray's bookkeeping only; this makes it hold for memory.
+    torch.cuda.set_per_process_memory_fraction(min(1.0, order.gpus))
+    return "cuda"

@@ -1,0 +1,135 @@
+"""The winner of a run: what it is, its weights, its figures, and the folders that hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from lstmcls.artifact import save_artifact
+from lstmcls.cli import RunFailed
+from lstmcls.config import TrainConfig
+from lstmcls.dataset import Prepared, TokenDataset, load_prepared
+from lstmcls.files import replacing
+from lstmcls.fit import precision
+from lstmcls.metrics import METRICS, classification_metrics
+from lstmcls.model import LSTMClassifier, class_probabilities
+from tune.checkpoints import load_weights, trial_folder
+from tune.confirm import Candidate, best_run, suggest_run
+from tune.intervals import bootstrap_mean
+from tune.resources import Share
+from tune.run_folder import RunFolder
+from tune.space import SearchSpace
+from tune.study import CONFIRMATION, SEARCH, ranked
+
+
+@dataclass(frozen=True)
+class Winner:
+    """One trained network: its configuration, where its weights are, its best report."""
+
+    trial: int  # the configuration's number in the search
+    config: TrainConfig
+    folder: Path  # of the worker that trained it
+    report: dict[str, Any]
+
+    @property
+    def val(self) -> dict[str, float]:
+        return {name: self.report[f"val_{name}"] for name in METRICS}
+
+
+def search_winner(run: RunFolder, space: SearchSpace, search: optuna.Study) -> Winner | None:
+    """The best trial of the search, on validation data; None while no trial has reported."""
+    for trial, report in ranked(search, space.objective)[:1]:
+        folder = trial_folder(run.checkpoints, SEARCH, trial.number)
+        return Winner(trial.number, space.config(trial.params), folder, report)
+    return None
+
+
+def confirmed(
+    run: RunFolder, space: SearchSpace, candidate: Candidate, confirmation: optuna.Study
+) -> Winner:
+    """A candidate's best run on fresh seeds."""
+    number, report = best_run(candidate, space.objective)
+    trial = confirmation.get_trials()[number]
+    config = suggest_run([candidate], optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
+    folder = trial_folder(run.checkpoints, CONFIRMATION, number)
+    return Winner(candidate.trial, config, folder, report)
+
+
+def export(
+    run: RunFolder, winner: Winner, prepared: Prepared, share: Share, extra: dict[str, Any]
+) -> None:
+    """Write best/ and best.yaml; `extra` goes into best/metrics.json.
+
+    Raises:
+        RunFailed: the weights are gone or damaged.
+    """
+    torch.set_num_threads(share.threads)
+    try:
+        weights = load_weights(winner.folder)
+    except (OSError, SafetensorError) as error:
+        raise RunFailed(
+            f"the weights of trial {winner.trial} cannot be read ({error}); train it again: "
+            f"python -m lstmcls.train --data {prepared.folder} --config {run.best_config} --out DIR"
+        ) from None
+    metrics = {
+        "val": winner.val,
+        "trial": winner.trial,
+        "epoch": winner.report["epoch"],
+        "threads": share.threads,
+        "device": "cuda" if share.gpu else "cpu",
+        **extra,
+    }
+    save_artifact(
+        run.best, weights=weights, config=winner.config, prepared=prepared, metrics=metrics
+    )
+
+
+def write_best_config(run: RunFolder, winner: Winner, metric: str) -> None:
+    """Write best.yaml, which `lstmcls.train --config` accepts."""
+    value = winner.report["objective"]
+    head = f"# {run.name}, trial {winner.trial}: {metric} {value:.6f} ({winner.config.variant})\n"
+    with replacing(run.best_config) as path:
+        path.write_text(head + winner.config.to_yaml(), encoding="utf-8")
+
+
+def look_at_test(
+    winner: Winner, baseline: Winner | None, prepared: Prepared, share: Share
+) -> dict[str, Any]:
+    """The winner on test data, for the only time: metrics, the interval of its accuracy.
+
+    With a baseline, also the difference of accuracies, paired by example.
+    """
+    test = load_prepared(prepared.folder, ("test",)).splits["test"]
+    probabilities = _probabilities(winner, prepared, test, share)
+    right = probabilities.argmax(axis=1) == test.labels
+    found: dict[str, Any] = {
+        "rows": len(test),
+        **classification_metrics(probabilities, test.labels),
+        "accuracy_interval": bootstrap_mean(right.astype(float)),
+    }
+    if baseline is not None:
+        theirs = _probabilities(baseline, prepared, test, share).argmax(axis=1) == test.labels
+        difference = right.astype(float) - theirs
+        found["baseline_accuracy"] = float(theirs.mean())
+        found["difference"] = float(difference.mean())
+        found["difference_interval"] = bootstrap_mean(difference)
+    return found
+
+
+def _probabilities(
+    winner: Winner, prepared: Prepared, rows: TokenDataset, share: Share
+) -> NDArray[np.float32]:
+    torch.set_num_threads(share.threads)
+    device = torch.device("cuda" if share.gpu else "cpu")
+    model = LSTMClassifier(winner.config, prepared.vocab_size, len(prepared.labels))
+    model.load_state_dict(load_weights(winner.folder))
+    pad_to = int(prepared.info["max_length"]) if winner.config.padding == "counted" else None
+    with precision(winner.config, device):
+        return class_probabilities(model.to(device), rows, rows.on(device), pad_to)
