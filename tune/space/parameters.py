@@ -162,5 +162,3 @@ def field_value(field: str, value: Any) -> Any:
         return coerce(field, value)
     except BadInput as fault:
         raise BadInput(fault.messages[0].removeprefix(f"{field}: ")) from None
-    except OverflowError:
-        raise BadInput(f"expected a smaller number, got {value!r}") from None

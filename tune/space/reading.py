@@ -10,8 +10,8 @@ from typing import Any
 
 from lstmcls.cli import BadInput, nearest
 from lstmcls.config import FIELDS
-from tune.space_parameters import SETTABLE, Parameter, field_value, whole_number
-from tune.space_yaml import Faults, as_mapping, check_keys
+from tune.space.faults import Faults, as_mapping, check_keys
+from tune.space.parameters import SETTABLE, Parameter, field_value, whole_number
 
 KINDS = ("categorical", "int", "float")
 OPTIONS = (*KINDS, "step", "log", "field", "when")

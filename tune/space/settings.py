@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lstmcls.cli import nearest
 from lstmcls.metrics import OBJECTIVES
-from tune.space_yaml import Faults, as_mapping, as_number, as_whole, check_keys
+from tune.space.faults import Faults, as_mapping, as_number, as_whole, check_keys
 
 # The samplers, with Optuna's own number of random trials before the model takes over.
 STARTUP_TRIALS: dict[str, int | None] = {

@@ -21,10 +21,11 @@ import yaml
 
 from lstmcls.cli import BadInput, nearest
 from lstmcls.config import FIELDS, TrainConfig, config_from
-from tune.space_parameters import SETTABLE, Parameter, field_value
-from tune.space_points import grid_points, read_points, sample_point
-from tune.space_reading import EXAMPLE, read_parameters
-from tune.space_settings import (
+from tune.space.faults import Faults, as_mapping, as_whole, check_keys, read_yaml
+from tune.space.parameters import SETTABLE, Parameter, field_value
+from tune.space.points import grid_points, read_points, sample_point
+from tune.space.reading import EXAMPLE, read_parameters
+from tune.space.settings import (
     DEFAULT_GRACE,
     DEFAULT_TRIALS,
     Asha,
@@ -40,22 +41,8 @@ from tune.space_settings import (
     read_resources,
     read_sampler,
 )
-from tune.space_yaml import Faults, as_mapping, as_whole, check_keys, read_yaml
 
-__all__ = [
-    "Asha",
-    "Budget",
-    "Confirm",
-    "Objective",
-    "Parameter",
-    "Resources",
-    "Sampler",
-    "SearchSpace",
-    "load_space",
-    "parse_space",
-]
-
-SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
+SPACES = Path(__file__).resolve().parent.parent.parent / "search_spaces"
 LARGEST_GRID = 10_000
 LARGEST_SEED = 2**32 - 1  # NumPy's, which seeds the samplers
 # Sampled when a file is read, half of them with every number at a bound.

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lstmcls.cli import BadInput, nearest
-from tune.space_parameters import SETTABLE, Parameter, field_value
-from tune.space_yaml import Faults, as_mapping
+from tune.space.faults import Faults, as_mapping
+from tune.space.parameters import SETTABLE, Parameter, field_value
 
 
 def sample_point(
