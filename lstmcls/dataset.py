@@ -149,6 +149,12 @@ def read_info(folder: Path) -> dict[str, Any]:
     required = {"labels", "vocab_size", "max_length"}
     if not required <= info.keys():
         raise BadInput(f"{path}: lacks {', '.join(sorted(required - info.keys()))}")
+    for name in ("vocab_size", "max_length"):
+        if not isinstance(info[name], int) or info[name] < 1:
+            raise BadInput(f"{path}: damaged ({name} is {info[name]!r}); prepare the data again")
+    labels = info["labels"]
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise BadInput(f"{path}: damaged (labels are {labels!r:.60}); prepare the data again")
     return dict(info)
 
 
@@ -169,18 +175,32 @@ def _read_split(path: Path, vocab_size: int, classes: int) -> TokenDataset:
         table = pq.read_table(path, columns=["input_ids", "label"], memory_map=True)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    _check_columns(path, table)
     tokens = table.column("input_ids").combine_chunks()
-    dtype = np.int16 if vocab_size <= 2**15 else np.int32
     offsets = np.asarray(tokens.offsets, dtype=np.int64)
-    ids: NDArray[Any] = np.asarray(tokens.values)[offsets[0] : offsets[-1]].astype(dtype)
-    labels = table.column("label").to_numpy().astype(np.int32)
-    dataset = TokenDataset(ids, offsets - offsets[0], labels)
-    if len(dataset) == 0:
+    ids: NDArray[Any] = np.asarray(tokens.values)[offsets[0] : offsets[-1]]
+    labels = table.column("label").to_numpy()
+    if len(labels) == 0:
         raise BadInput(f"{path}: has no rows")
-    if (dataset.lengths < 1).any():
-        raise BadInput(f"{path}: row {int((dataset.lengths < 1).argmax())} has no tokens")
+    empty = np.diff(offsets) < 1
+    if empty.any():
+        raise BadInput(f"{path}: row {int(empty.argmax())} has no tokens")
+    # Before the ids are narrowed, which would wrap a wrong one round into the vocabulary.
     if ids.min() < 0 or ids.max() >= vocab_size:
         raise BadInput(f"{path}: a token id lies outside the vocabulary of {vocab_size}")
     if labels.min() < 0 or labels.max() >= classes:
         raise BadInput(f"{path}: a label lies outside the {classes} classes of dataset.json")
-    return dataset
+    dtype = np.int16 if vocab_size <= 2**15 else np.int32
+    return TokenDataset(ids.astype(dtype), offsets - offsets[0], labels.astype(np.int32))
+
+
+def _check_columns(path: Path, table: pa.Table) -> None:
+    tokens, labels = table.column("input_ids"), table.column("label")
+    if not pa.types.is_list(tokens.type) or not pa.types.is_integer(tokens.type.value_type):
+        raise BadInput(f"{path}: 'input_ids' is {tokens.type}, expected list<int32>")
+    if not pa.types.is_integer(labels.type):
+        raise BadInput(f"{path}: 'label' is {labels.type}, expected int32")
+    if tokens.null_count or any(chunk.values.null_count for chunk in tokens.chunks):
+        raise BadInput(f"{path}: 'input_ids' has missing values; prepare the data again")
+    if labels.null_count:
+        raise BadInput(f"{path}: 'label' has missing values; prepare the data again")

@@ -1,0 +1,230 @@
+"""LSTMClassifier against nn.LSTM with the same weights, switch by switch."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lstmcls.config import TrainConfig
+from lstmcls.dataset import TokenDataset
+from lstmcls.model import LSTMClassifier, class_probabilities
+
+VOCABULARY, CLASSES = 20, 3
+LENGTHS = [5, 1, 7, 3]
+
+
+def _model(**fields: Any) -> LSTMClassifier:
+    plain = {"dropout": 0.0, "bidirectional": False, "max_pooling": False, "zero_state": True}
+    torch.manual_seed(0)
+    config = TrainConfig(embedding_dim=4, hidden_size=6, **(plain | fields))
+    return LSTMClassifier(config, VOCABULARY, CLASSES).eval()
+
+
+def _batch(lengths: list[int], pad_to: int | None = None) -> tuple[Tensor, Tensor]:
+    ids = torch.zeros(len(lengths), pad_to or max(lengths), dtype=torch.int64)
+    draw = torch.Generator().manual_seed(1)
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = torch.randint(2, VOCABULARY, (length,), generator=draw)
+    return ids, torch.tensor(lengths)
+
+
+def _reference_lstm(model: LSTMClassifier) -> nn.LSTM:
+    """One nn.LSTM with the weights of all the model's layers and directions."""
+    config = model.config
+    lstm = nn.LSTM(
+        config.embedding_dim,
+        config.hidden_size,
+        config.layers,
+        batch_first=True,
+        bidirectional=config.bidirectional,
+    )
+    weights = {
+        name.replace("_l0", f"_l{depth}") + ("_reverse" if direction else ""): weight
+        for depth, layer in enumerate(model.lstms)
+        for direction, part in enumerate(cast(nn.ModuleList, layer))
+        for name, weight in part.state_dict().items()
+    }
+    lstm.load_state_dict(weights)
+    return lstm
+
+
+def _reference(model: LSTMClassifier, ids: Tensor, lengths: Tensor) -> Tensor:
+    config, lstm = model.config, _reference_lstm(model)
+    x = model.embedding(ids)
+    if config.padding == "counted":
+        outputs = lstm(x)[0]
+        features = outputs.amax(dim=1) if config.max_pooling else outputs[:, -1]
+        return cast(Tensor, model.head(features))
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    outputs, (hidden, _) = lstm(packed)
+    if config.max_pooling:
+        padded, _ = pad_packed_sequence(outputs, batch_first=True, padding_value=-torch.inf)
+        features = padded.amax(dim=1)
+    else:
+        features = torch.cat(list(hidden[-2:] if config.bidirectional else hidden[-1:]), dim=1)
+    return cast(Tensor, model.head(features))
+
+
+@pytest.mark.parametrize("padding", ["masked", "counted"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("max_pooling", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_logits_and_gradients_are_those_of_nn_lstm(
+    padding: str, bidirectional: bool, max_pooling: bool, layers: int
+) -> None:
+    model = _model(
+        padding=padding, bidirectional=bidirectional, max_pooling=max_pooling, layers=layers
+    )
+    ids, lengths = _batch(LENGTHS, pad_to=9)
+    found, wanted = model(ids, lengths), _reference(model, ids, lengths)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    gradients = [
+        torch.autograd.grad(logits.square().sum(), [model.embedding.weight, model.head.weight])
+        for logits in (found, wanted)
+    ]
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_masked_dropout_acts_on_the_input_and_on_the_pooled_features() -> None:
+    model = _model(dropout=0.5).train()
+    ids, lengths = _batch(LENGTHS)
+    torch.manual_seed(3)
+    found = model(ids, lengths)
+    torch.manual_seed(3)
+    x = functional.dropout(model.embedding(ids), 0.5)
+    outputs = cast(nn.ModuleList, model.lstms[0])[0](x)[0]
+    last = outputs[torch.arange(len(ids)), lengths - 1]
+    wanted = model.head(functional.dropout(last, 0.5))
+    torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(found, model.eval()(ids, lengths))
+
+
+def test_counted_dropout_with_one_layer_drops_nothing() -> None:
+    model = _model(dropout=0.5, padding="counted")
+    ids, lengths = _batch(LENGTHS)
+    assert torch.equal(model.train()(ids, lengths), model.eval()(ids, lengths))
+
+
+def test_counted_dropout_acts_between_layers_only() -> None:
+    model = _model(dropout=0.5, padding="counted", layers=2).train()
+    ids, lengths = _batch(LENGTHS)
+    torch.manual_seed(3)
+    found = model(ids, lengths)
+    first, second = (cast(nn.ModuleList, layer)[0] for layer in model.lstms)
+    torch.manual_seed(3)
+    between = functional.dropout(first(model.embedding(ids))[0].contiguous(), 0.5)
+    torch.testing.assert_close(found, model.head(second(between)[0][:, -1]))
+
+
+def test_dropout_is_off_in_evaluation() -> None:
+    ids, lengths = _batch(LENGTHS)
+    dropped, whole = _model(dropout=0.9), _model(dropout=0.0)
+    assert torch.equal(dropped(ids, lengths), whole(ids, lengths))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_random_states_are_fresh_normal_numbers_at_every_forward(training: bool) -> None:
+    model = _model(zero_state=False, bidirectional=True, layers=2).train(training)
+    states: list[Tensor] = []
+
+    def keep(_module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        states.extend(arguments[1])
+
+    for layer in model.lstms:
+        for part in cast(nn.ModuleList, layer):
+            part.register_forward_pre_hook(keep)
+    ids, lengths = _batch([2] * 200)
+    first, second = model(ids, lengths), model(ids, lengths)
+    assert not torch.equal(first, second)
+    assert len(states) == 2 * 2 * 2 * 2  # forwards, layers, directions, h0 and c0
+    assert all(state.shape == (1, 200, 6) for state in states)
+    assert len({float(state[0, 0, 0]) for state in states}) == len(states)
+    values = torch.stack(states)
+    assert abs(float(values.mean())) < 0.05
+    assert abs(float(values.std()) - 1) < 0.05
+    assert abs(float((values.abs() < 1).float().mean()) - 0.6827) < 0.03
+
+
+def test_a_random_state_is_the_state_of_nn_lstm() -> None:
+    model = _model(zero_state=False)
+    ids, lengths = _batch([4, 4])
+    found = model(ids, lengths, torch.Generator().manual_seed(5))
+    draw = torch.randn(2, 1, 2, 6, generator=torch.Generator().manual_seed(5))
+    outputs = _reference_lstm(model)(model.embedding(ids), (draw[0], draw[1]))[0]
+    torch.testing.assert_close(found, model.head(outputs[:, -1]))
+
+
+rows_of_lengths = st.lists(st.integers(1, 8), min_size=1, max_size=5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows_of_lengths, st.integers(0, 6), st.booleans(), st.booleans(), st.integers(1, 2))
+def test_masked_logits_do_not_depend_on_the_padding(
+    lengths: list[int], extra: int, bidirectional: bool, max_pooling: bool, layers: int
+) -> None:
+    model = _model(bidirectional=bidirectional, max_pooling=max_pooling, layers=layers)
+    ids, row_lengths = _batch(lengths, pad_to=max(lengths) + extra)
+    together = model(ids, row_lengths)
+    for row, length in enumerate(lengths):
+        alone = model(ids[row : row + 1, :length], row_lengths[row : row + 1])
+        torch.testing.assert_close(together[row], alone[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("max_pooling", [False, True])
+def test_counted_logits_depend_on_the_padding(bidirectional: bool, max_pooling: bool) -> None:
+    model = _model(padding="counted", bidirectional=bidirectional, max_pooling=max_pooling)
+    short, long = _batch([3], pad_to=3), _batch([3], pad_to=12)
+    assert not torch.allclose(model(*short), model(*long), atol=1e-4)
+
+
+def test_max_pooling_ignores_padding_that_would_win() -> None:
+    model = _model(max_pooling=True)
+    with torch.no_grad():
+        model.embedding.weight[0] = 100.0  # the padding's vector
+    ids, lengths = _batch([2, 6])
+    torch.testing.assert_close(
+        model(ids, lengths)[0], model(ids[:1, :2], lengths[:1])[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def _data(lengths: list[int]) -> TokenDataset:
+    draw = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = draw.integers(1, VOCABULARY, offsets[-1]).astype(np.int16)
+    return TokenDataset(ids, offsets, np.zeros(len(lengths), dtype=np.int32))
+
+
+def test_probabilities_keep_the_order_of_the_rows() -> None:
+    model = _model(bidirectional=True)
+    lengths = [int(n) for n in np.random.default_rng(1).integers(1, 30, 300)]
+    data = _data(lengths)
+    rows = data.on("cpu")
+    found = class_probabilities(model, data, rows)
+    assert found.shape == (300, CLASSES)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    for row in (0, 1, 150, 299):
+        ids, length, _ = rows.batch(np.array([row]))
+        alone = model(ids, length).softmax(dim=1)[0].detach().numpy()
+        np.testing.assert_allclose(found[row], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_probabilities_repeat_with_random_states_and_leave_the_mode(training: bool) -> None:
+    model = _model(zero_state=False, dropout=0.5).train(training)
+    data = _data([3, 5, 2])
+    before = torch.get_rng_state()
+    first = class_probabilities(model, data, data.on("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.randn(7)
+    np.testing.assert_array_equal(first, class_probabilities(model, data, data.on("cpu")))
+    assert model.training is training
