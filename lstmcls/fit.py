@@ -96,11 +96,18 @@ class TrainingState:
 
 
 def report_points(config: TrainConfig, batches_per_epoch: int) -> list[tuple[int, float]]:
-    """(batches trained, epochs trained) at each report; the last is the end of the run."""
-    total = max(1, math.ceil(config.epochs * batches_per_epoch))
+    """(batches trained, epochs trained) at each report; the last is the end of the run.
+
+    Both rise strictly. A report comes after the first batch that completes its share.
+    """
+
+    def batches(epochs: float) -> int:
+        return max(1, math.ceil(epochs * batches_per_epoch - 1e-9))
+
+    total = batches(config.epochs)
     count = math.ceil(config.epochs / config.report_every - 1e-9)
     epochs = [round(k * config.report_every, 9) for k in range(1, count)] + [config.epochs]
-    points = {max(1, min(total, round(e * batches_per_epoch))): e for e in epochs}
+    points = {min(total, batches(e)): e for e in epochs}
     points[total] = config.epochs
     return sorted(points.items())
 

@@ -1,0 +1,226 @@
+"""fit(): the same numbers from the same seed, stopped and restored anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmcls.config import TrainConfig
+from lstmcls.dataset import Prepared
+from lstmcls.fit import Diverged, Report, TrainingState, fit, report_points
+from lstmcls.metrics import METRICS, classification_metrics
+from lstmcls.model import class_probabilities
+
+
+def _state(config: TrainConfig, prepared: Prepared) -> TrainingState:
+    return TrainingState.create(config, prepared.vocab_size, len(prepared.labels))
+
+
+def _fit(state: TrainingState, prepared: Prepared, **options: Any) -> Any:
+    pad_to = prepared.info["max_length"] if state.config.padding == "counted" else None
+    splits = prepared.splits
+    return fit(state, splits["train"], splits["val"], pad_to=pad_to, **options)
+
+
+def _timeless(reports: list[Report]) -> list[Report]:
+    return [dataclasses.replace(report, seconds=0.0) for report in reports]
+
+
+def _assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def test_the_same_seed_gives_the_same_numbers(prepared: Prepared, tiny: TrainConfig) -> None:
+    first, second = _state(tiny, prepared), _state(tiny, prepared)
+    one, two = list(_fit(first, prepared)), list(_fit(second, prepared))
+    assert _timeless(one) == _timeless(two)
+    _assert_same_weights(first.model.state_dict(), second.model.state_dict())
+    other = _state(dataclasses.replace(tiny, seed=1), prepared)
+    assert _timeless(list(_fit(other, prepared))) != _timeless(one)
+
+
+def test_reports_say_what_was_done(prepared: Prepared, tiny: TrainConfig) -> None:
+    state = _state(dataclasses.replace(tiny, epochs=1.5), prepared)
+    reports = list(_fit(state, prepared))
+    assert [report.step for report in reports] == [1, 2, 3]
+    assert [report.epoch for report in reports] == [0.5, 1.0, 1.5]
+    assert reports[1].tokens == len(prepared.splits["train"].ids)
+    assert all(b.seconds >= a.seconds >= 0 for a, b in pairwise(reports))
+    for report in reports:
+        assert tuple(report.val) == METRICS
+        assert set(report.metrics()) == {"train_loss", *(f"val_{name}" for name in METRICS)}
+        assert all(math.isfinite(value) for value in report.metrics().values())
+    val = prepared.splits["val"]
+    again = class_probabilities(state.model, val, val.on("cpu"))
+    assert classification_metrics(again, val.labels) == reports[-1].val
+
+
+def test_it_learns(prepared: Prepared, tiny: TrainConfig) -> None:
+    config = dataclasses.replace(tiny, epochs=6, dropout=0.0, lr=0.05)
+    reports = list(_fit(_state(config, prepared), prepared))
+    assert max(report.val["accuracy"] for report in reports) > 0.9
+    assert reports[-1].train_loss < reports[0].train_loss / 2
+
+
+RESUMED = {
+    "dropout": {},
+    "random states": {"zero_state": False, "optimizer": "adamw", "schedule": "cosine"},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9, "schedule": "one_cycle"},
+    "counted": {"padding": "counted", "optimizer": "rmsprop", "zero_state": False},
+    "adagrad": {"optimizer": "adagrad", "warmup": 0.2, "layers": 2},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_a_run_stopped_after_any_report_goes_on_exactly(
+    name: str, stop: int, prepared: Prepared, tiny: TrainConfig
+) -> None:
+    changes: dict[str, Any] = {"epochs": 1.6, "report_every": 0.35} | RESUMED[name]
+    config = dataclasses.replace(tiny, **changes)
+    whole = _state(config, prepared)
+    wanted = list(_fit(whole, prepared))
+    assert len(wanted) == 5
+
+    stopped = _state(config, prepared)
+    run = _fit(stopped, prepared)
+    for _ in range(stop):
+        next(run)
+    saved = io.BytesIO()
+    torch.save(stopped.to_dict(), saved)
+    saved.seek(0)
+    torch.manual_seed(99)  # another process has other random numbers
+
+    fresh = _state(config, prepared)
+    fresh.restore(torch.load(saved, weights_only=True))
+    rest = list(_fit(fresh, prepared))
+    assert _timeless(fresh.reports) == _timeless(wanted)
+    assert _timeless(rest) == _timeless(wanted[stop:])
+    assert whole.best is not None
+    assert fresh.best is not None
+    assert _timeless([fresh.best]) == _timeless([whole.best])
+    _assert_same_weights(fresh.model.state_dict(), whole.model.state_dict())
+    assert fresh.best_weights is not None
+    assert whole.best_weights is not None
+    _assert_same_weights(fresh.best_weights, whole.best_weights)
+
+
+def test_seconds_add_up_over_attempts(prepared: Prepared, tiny: TrainConfig) -> None:
+    state = _state(tiny, prepared)
+    first = next(_fit(state, prepared))
+    fresh = _state(tiny, prepared)
+    fresh.restore(state.to_dict())
+    last = list(_fit(fresh, prepared))[-1]
+    assert last.seconds >= first.seconds > 0
+
+
+def test_what_the_consumer_draws_changes_nothing(prepared: Prepared, tiny: TrainConfig) -> None:
+    config = dataclasses.replace(tiny, zero_state=False)
+    wanted = list(_fit(_state(config, prepared), prepared))
+    found = []
+    for report in _fit(_state(config, prepared), prepared):
+        torch.manual_seed(5)
+        torch.randn(1000)
+        np.random.default_rng().random(10)
+        found.append(report)
+    assert _timeless(found) == _timeless(wanted)
+
+
+def test_two_runs_side_by_side_do_not_mix(prepared: Prepared, tiny: TrainConfig) -> None:
+    other = dataclasses.replace(tiny, seed=7)
+    wanted = [_timeless(list(_fit(_state(c, prepared), prepared))) for c in (tiny, other)]
+    pairs = list(zip(*(_fit(_state(c, prepared), prepared) for c in (tiny, other)), strict=True))
+    assert [_timeless(list(reports)) for reports in zip(*pairs, strict=True)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"), [("val_accuracy", "max"), ("val_loss", "min"), ("val_f1", "max")]
+)
+def test_the_best_weights_are_kept_and_not_the_last(
+    metric: str, mode: str, prepared: Prepared, tiny: TrainConfig
+) -> None:
+    # A rate that overshoots: the best report is not the last one.
+    config = dataclasses.replace(tiny, epochs=5, lr=0.6, schedule="constant", dropout=0.0)
+    state = _state(config, prepared)
+    reports = list(_fit(state, prepared, metric=metric, mode=mode))
+    values = [report.metrics()[metric] for report in reports]
+    best = values.index(max(values) if mode == "max" else min(values))
+    assert best < len(reports) - 1, "the run shows nothing; choose another rate"
+    assert state.best == reports[best]
+    assert state.best_weights is not None
+    model = _state(config, prepared).model
+    model.load_state_dict(state.best_weights)
+    val = prepared.splits["val"]
+    found = classification_metrics(class_probabilities(model, val, val.on("cpu")), val.labels)
+    assert found == reports[best].val
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_wild_rate_diverges(clip_norm: float, prepared: Prepared, tiny: TrainConfig) -> None:
+    config = dataclasses.replace(
+        tiny, optimizer="sgd", lr=1000.0, momentum=0.99, weight_decay=10, clip_norm=clip_norm
+    )
+    config = dataclasses.replace(config, epochs=10)
+    with pytest.raises(Diverged, match=r"^diverged: "):
+        list(_fit(_state(config, prepared), prepared))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+def test_every_optimizer_with_every_schedule(
+    optimizer: str, schedule: str, prepared: Prepared, tiny: TrainConfig
+) -> None:
+    config = dataclasses.replace(tiny, optimizer=optimizer, schedule=schedule, warmup=0.1)
+    state = _state(config, prepared)
+    before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    assert len(list(_fit(state, prepared))) == 2
+    after = state.model.state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_label_smoothing_raises_the_loss_that_is_trained(
+    prepared: Prepared, tiny: TrainConfig
+) -> None:
+    config = dataclasses.replace(tiny, epochs=4, dropout=0.0, lr=0.05)
+    smooth = dataclasses.replace(config, label_smoothing=0.4)
+    plain = list(_fit(_state(config, prepared), prepared))[-1]
+    smoothed = list(_fit(_state(smooth, prepared), prepared))[-1]
+    # The least possible loss at 0.4 with two classes is the entropy of (0.8, 0.2).
+    assert smoothed.train_loss >= 0.5004 > plain.train_loss
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(0.01, 20), st.floats(0.01, 25), st.integers(1, 400))
+def test_report_points_rise_to_the_end(epochs: float, every: float, per_epoch: int) -> None:
+    config = TrainConfig(epochs=epochs, report_every=every)
+    points = report_points(config, per_epoch)
+    batches, trained = zip(*points, strict=True)
+    assert list(batches) == sorted(set(batches))
+    assert list(trained) == sorted(set(trained))
+    assert batches[0] >= 1
+    assert trained[-1] == epochs
+    assert batches[-1] == max(1, math.ceil(round(epochs * per_epoch, 6)))
+    # A report never claims more than was trained.
+    assert all(e * per_epoch <= b + 1e-6 for b, e in points)
+
+
+def test_report_points_by_hand() -> None:
+    config = TrainConfig(epochs=2, report_every=0.5)
+    assert report_points(config, 10) == [(5, 0.5), (10, 1.0), (15, 1.5), (20, 2)]
+    assert report_points(config, 1) == [(1, 1.0), (2, 2)]
+    assert report_points(TrainConfig(epochs=0.1), 3) == [(1, 0.1)]
+    assert 0.55 * 100 > 55  # as floats
+    assert report_points(TrainConfig(epochs=0.55, report_every=2), 100) == [(55, 0.55)]
+    # Two reports never bear the same epoch.
+    assert report_points(TrainConfig(epochs=1.25, report_every=1), 1) == [(1, 1.0), (2, 1.25)]
