@@ -19,7 +19,14 @@ from lstmcls.cli import OK, BadInput, nearest, run
 from lstmcls.files import replacing_folder
 from lstmcls.reading import ENDINGS, LABEL_NAMES, TEXT_NAMES, Source, open_file
 from lstmcls.splitting import DROPPED, FATES, SPLITS, TEST, TRAIN, split_rows
-from lstmcls.tokenizer import KINDS, check_choice, train_on_batches
+from lstmcls.tokenizer import (
+    AUTO,
+    KINDS,
+    VOCABULARY,
+    check_choice,
+    suited_kind,
+    train_on_batches,
+)
 
 FORMAT = 1
 OWN_FILES = {"dataset.json", "tokenizer.json", *(f"{name}.parquet" for name in SPLITS)}
@@ -31,8 +38,8 @@ def prepare(
     *,
     text: str | None = None,
     label: str | None = None,
-    tokenizer: str = "word",
-    vocab_size: int = 30_000,
+    tokenizer: str = AUTO,
+    vocab_size: int | None = None,
     max_length: int = 400,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     test: str | None = None,
@@ -46,7 +53,8 @@ def prepare(
     or not at all.
 
     Args:
-        vocab_size: the largest number of ids.
+        tokenizer: word, char, bpe, or auto: bpe for scripts written without spaces, else word.
+        vocab_size: the largest number of ids (None: 8,000 for bpe, 30,000 otherwise).
         max_length: tokens kept of a text, from its start.
         split: shares of train, val and test, which sum to 1. With an official test set the
             share of test goes to train.
@@ -65,9 +73,13 @@ def prepare(
     shares = _fit_shares(shares, official is not None)
     survey = passes.survey(sources, official, progress)
     split_rows(survey.fate, survey.codes, survey.labels, shares, seed)
-    texts = passes.texts(sources, survey.fate == TRAIN)
+    training = survey.fate == TRAIN
+    if tokenizer == AUTO:
+        first = next(texts for texts in passes.texts(sources, training) if texts)
+        tokenizer = suited_kind(first)
+    texts = passes.texts(sources, training)
     shown = passes.shown(texts, "training the tokenizer", survey.batches, progress)
-    trained = train_on_batches(tokenizer, shown, vocab_size)
+    trained = train_on_batches(tokenizer, shown, vocab_size or VOCABULARY[tokenizer])
     every = [*sources, official] if official else sources
     try:
         with replacing_folder(out) as folder:
@@ -97,7 +109,7 @@ def prepare(
 
 
 def _check_settings(
-    tokenizer: str, vocab_size: int, max_length: int, split: Sequence[float], seed: int
+    tokenizer: str, vocab_size: int | None, max_length: int, split: Sequence[float], seed: int
 ) -> tuple[float, ...]:
     check_choice(tokenizer, vocab_size)
     if max_length < 1:
@@ -225,11 +237,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--label", metavar="COL", help=f"label column (default: {', '.join(LABEL_NAMES)})")
     add(
         "--tokenizer",
-        default="word",
+        default=AUTO,
         metavar="KIND",
-        help=f"{', '.join(KINDS)} (default word; learned from the training split alone)",
+        help=f"{', '.join(KINDS)} or auto (default): bpe where words are not set apart by "
+        "spaces, as in Chinese, else word; learned from the training split alone",
     )
-    add("--vocab-size", type=int, default=30_000, metavar="N", help="most ids (default 30000)")
+    add(
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help="most ids (default: 8000 for bpe, otherwise 30000)",
+    )
     add(
         "--max-length",
         type=int,

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from lstmcls.config import TrainConfig
 from tune.intervals import mean_interval
 from tune.space import Objective, SearchSpace
-from tune.study import best_report, ranked
+from tune.study import best_report, end_waiting, ranked
 
 SHARE = 0.3  # of budget.minutes that is kept back for the confirmation
 LARGEST = 10**9  # of the integers in the confirmation's points
@@ -92,8 +92,7 @@ def drop_outdated(study: optuna.Study, candidates: list[Candidate]) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         point = trial.params or trial.system_attrs.get("fixed_params", {})
         if point.get("candidate") not in numbers:
-            study._storage.set_trial_user_attr(trial._trial_id, "stopped", "overtaken")
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            end_waiting(study, trial.number, TrialState.FAIL, "overtaken by a longer search")
 
 
 def rank_candidates(

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import optuna
 from optuna.trial import TrialState
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune.space import Objective
+from tune.study import ranked
 
 SHOWN = 12  # running trials in the table
 
@@ -34,18 +36,21 @@ class Display:
         self._total: int | None = None
         self._live: Live | None = None
 
-    def phase(self, name: str, total: int | None = None) -> None:
+    def phase(self, name: str, study: optuna.Study, total: int | None = None) -> None:
         """Begin a part of the run, of `total` trials where that is known."""
         self._phase, self._total = name, total
         self._running.clear()
-        self._counts.clear()
-        self._best = None
+        finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+        self._counts = Counter(trial.state.name.lower() for trial in finished)
+        best = ranked(study, self._objective)[:1]
+        self._best = (best[0][1]["objective"], best[0][0].number) if best else None
         if self._quiet:
             return
         if self._console.is_terminal and self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
-        self.note(f"{name} begins" + (f": {total} trials" if total else ""))
+        done = f", {len(finished)} done" if finished else ""
+        self.note(f"{name} begins" + (f": {total} trials{done}" if total else done))
 
     def close(self) -> None:
         if self._live is not None:
@@ -71,6 +76,10 @@ class Display:
         self._counts[state.name.lower()] += 1
         if self._live is None or state == TrialState.FAIL:
             self.note(f"trial {number} {state.name}: {why} [{row['params']}]")
+
+    def retried(self, number: int, why: str) -> None:
+        self._running.pop(number, None)
+        self.note(f"trial {number} {why}")
 
     def note(self, text: str) -> None:
         if self._live is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import ray.tune
@@ -16,7 +17,6 @@ from tune.searcher import Bridge, StudyRecorder, StudySearcher
 from tune.study import requeue_unfinished
 from tune.trial import Order, train_trial
 
-MAX_FAILURES = 2  # times that a trial whose worker died is tried again
 MOST_TRIALS = 10**9  # Ray wants a number; the study says when there are no more
 
 
@@ -30,9 +30,9 @@ def run_trials(
     """
     # Ray wants a folder for its own snapshots; nothing is ever read from it.
     scratch = Path(tempfile.mkdtemp(prefix="lstm-tune-"))
-    resources = {"cpu": share.cpu, "gpu": share.gpu}
     trainable = ray.tune.with_resources(
-        ray.tune.with_parameters(train_trial, data=data, order=order), resources
+        ray.tune.with_parameters(train_trial, data=data, order=order),
+        lambda spec: ray.tune.PlacementGroupFactory([share.bundle(spec["share"])]),
     )
     tuner = ray.tune.Tuner(
         trainable,
@@ -49,7 +49,6 @@ def run_trials(
             name="run",
             storage_path=str(scratch),
             stop=bridge.stop,
-            failure_config=ray.tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[StudyRecorder(bridge)],
             verbose=0,
         ),
@@ -63,8 +62,10 @@ def run_trials(
 
 
 def _settle(bridge: Bridge) -> None:
-    if bridge.stop.interrupted is not None or bridge.stop.reason is None:
-        requeue_unfinished(bridge.study)
+    stop = bridge.stop
+    if stop.interrupted is not None or stop.fault is not None or stop.reason is None:
+        with suppress(OSError):  # a full disk; the next sitting puts them back
+            requeue_unfinished(bridge.study)
         return
     for number in list(bridge.running):
-        bridge.end(number, TrialState.PRUNED, bridge.stop.reason)
+        bridge.end(number, TrialState.PRUNED, stop.reason)

@@ -35,7 +35,13 @@ class Share:
     cpu: float
     gpu: float
     concurrency: int
+    most: tuple[float, float] = (math.inf, math.inf)  # CPUs and GPUs there are
     notes: tuple[str, ...] = ()
+
+    def bundle(self, times: float) -> dict[str, float]:
+        """`times` the share, as Ray wants it stated: with CPUs, or they would count as 0."""
+        cpus, gpus = self.most
+        return {"CPU": min(times * self.cpu, cpus), "GPU": min(times * self.gpu, max(1, gpus))}
 
     @property
     def threads(self) -> int:
@@ -68,7 +74,7 @@ def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
         if wanted.concurrency > at_once:
             notes.append(f"{wanted.concurrency} trials at once do not fit, {at_once} do")
         at_once = min(at_once, wanted.concurrency)
-    return Share(wanted.cpu, gpu, at_once, tuple(notes))
+    return Share(wanted.cpu, gpu, at_once, (cpus, gpus), tuple(notes))
 
 
 def start_ray(address: str | None, log: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from lstmcls.cli import BadInput
 
 RESULTS = Path("results")
+_FIRST_FILES = {".lock", "space.yaml", "search.log"}  # there before the study is
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def new_run(space_name: str, out: Path | None) -> RunFolder:
         out = next(RESULTS / name for name in names if not (RESULTS / name).exists())
     elif (out / "study.journal").exists():
         raise BadInput(f"{out}: holds a search; go on with --resume {out}, or name another --out")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - _FIRST_FILES):
         raise BadInput(f"{out}: exists and is not empty; name another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)

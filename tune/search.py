@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from lstmcls.artifact import load_artifact
-from lstmcls.cli import INTERRUPTED, OK, run
+from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, run
 from lstmcls.config import parse_settings
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
@@ -20,39 +20,61 @@ from tune.data import prepared_folder
 from tune.live import Display
 from tune.resources import available, divide, start_ray
 from tune.run_folder import RunFolder, existing_run, new_run
-from tune.session import Outcome, Session, require_winner
+from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
 from tune.study import repair_journal
 from tune.summary import example, summary
+from tune.warm_start import warm_start_points
 
 
 def main() -> int:
     args = _parser().parse_args()
-    if args.resume is not None:
-        folder = existing_run(args.resume)
-        space = _with_options(load_space(str(folder.space)), args)
-    else:
-        space = _with_options(load_space(args.space), args)
-        data = prepared_folder(space.data or "reviews", args.text, args.label, not args.quiet)
-        space = parse_space({**space.to_dict(), "data": str(data)}, args.space)
-        folder = new_run(Path(args.space).stem, args.out)
+    space, folder = _resumed(args) if args.resume is not None else _new(args)
     prepared = load_prepared(Path(str(space.data)))
     with folder.locked():
         return _search(folder, space, prepared, args)
 
 
-def _search(folder: RunFolder, space: SearchSpace, prepared: Prepared, args: Any) -> int:
-    with replacing(folder.space) as path:
-        path.write_text(space.to_yaml(), encoding="utf-8")
+def _new(args: argparse.Namespace) -> tuple[SearchSpace, RunFolder]:
+    name = args.space or "full"
+    space = _with_options(load_space(name), args, name)
+    if args.warm_start is not None:
+        existing_run(args.warm_start)
+    data = prepared_folder(space.data or "reviews", args.text, args.label, not args.quiet)
+    space = parse_space({**space.to_dict(), "data": str(data)}, name)
+    return space, new_run(Path(name).stem, args.out)
+
+
+def _resumed(args: argparse.Namespace) -> tuple[SearchSpace, RunFolder]:
+    folder = existing_run(args.resume)
+    for option in ("space", "data", "text", "label", "out", "seed", "set", "warm_start"):
+        if getattr(args, option):
+            raise BadInput(
+                f"--{option.replace('_', '-')}: a resumed search keeps what it was started with; "
+                "only its budget and its resources can change"
+            )
+    return _with_options(load_space(str(folder.space)), args, str(folder.space)), folder
+
+
+def _search(
+    folder: RunFolder, space: SearchSpace, prepared: Prepared, args: argparse.Namespace
+) -> int:
     display = Display(space.objective, space.budget.minutes, args.quiet)
     if folder.journal.exists() and (dropped := repair_journal(folder.journal)):
         display.note(f"{folder.journal.name}: a last line cut short ({dropped} bytes) was dropped")
+    points: list[dict[str, Any]] = []
+    if args.warm_start is not None:
+        points, left_out = warm_start_points(space, existing_run(args.warm_start))
+        for line in [f"{len(points)} configurations of {args.warm_start} enqueued", *left_out]:
+            display.note(f"warm start: {line}")
+    with replacing(folder.space) as path:
+        path.write_text(space.to_yaml(), encoding="utf-8")
     start_ray(args.address, folder.log)
     try:
         share = divide(space.resources, *available())
         for note in share.notes:
             display.note(note)
-        outcome = Session(folder, space, prepared, share, display).conduct()
+        outcome = Session(folder, space, prepared, share, display, points).conduct()
     finally:
         display.close()
         ray.shutdown()
@@ -66,7 +88,11 @@ def _tell(folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Ou
             print(f"best so far: {folder.best}")
         print(f"interrupted; go on with: {resume}")
         return INTERRUPTED
-    require_winner(outcome, folder)
+    if outcome.winner is None:
+        raise RunFailed(
+            f"no trial came to its first report within the budget; see {folder.log}; a larger one "
+            f"goes on with: {resume} --minutes M"
+        )
     print(summary(space, prepared, outcome))
     print(example(load_artifact(folder.best), prepared))
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
@@ -74,7 +100,7 @@ def _tell(folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Ou
     return OK
 
 
-def _with_options(space: SearchSpace, args: argparse.Namespace) -> SearchSpace:
+def _with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> SearchSpace:
     """The space with what the command line says over it; checked like a file."""
     mapping = space.to_dict()
     budget: dict[str, Any] = mapping["budget"]
@@ -92,7 +118,7 @@ def _with_options(space: SearchSpace, args: argparse.Namespace) -> SearchSpace:
         if value is not None:
             section[name] = value
     mapping["fixed"].update(parse_settings(args.set))
-    return parse_space(mapping, str(args.resume or args.space))
+    return parse_space(mapping, source)
 
 
 _EPILOG = """\
@@ -114,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--space", default="full", metavar="FILE", help="the search space (default: full)")
+    add("--space", metavar="FILE", help="the search space (default: full)")
     add("--data", metavar="DATA", help="prepared folder, labelled file or built-in name")
     add("--text", metavar="COL", help="text column of a labelled file (default: detected)")
     add("--label", metavar="COL", help="label column of a labelled file (default: detected)")
@@ -123,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--target", metavar="X", help="end when the objective reaches X")
     add("--out", type=Path, metavar="DIR", help="the run's folder (default: results/SPACE-TIME)")
     add("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
+    add("--warm-start", type=Path, metavar="RUN", help="enqueue another run's best configurations")
     add("--concurrency", metavar="N", help="trials at once (default: as many as fit)")
     add("--cpus-per-trial", metavar="X", help="CPU cores a trial (default: the space's)")
     add("--gpus-per-trial", metavar="X", help="GPUs a trial, a fraction or auto")

@@ -5,6 +5,7 @@ The study is the only state: saving and restoring Ray's side is left to nobody.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +27,13 @@ from tune.study import (
     frozen_trial,
     ranked,
     record_report,
+    requeue,
 )
-from tune.trial import REPORT_KEYS
+from tune.trial import DIED, DISK_FULL, OUT_OF_MEMORY, REPORT_KEYS
+
+MAX_FAILURES = 2  # times that a trial whose worker died is tried again
+
+logger = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
@@ -36,6 +42,7 @@ class Listener(Protocol):
     def started(self, number: int, config: dict[str, Any]) -> None: ...
     def reported(self, number: int, report: dict[str, Any]) -> None: ...
     def finished(self, number: int, state: TrialState, why: str) -> None: ...
+    def retried(self, number: int, why: str) -> None: ...
     def note(self, text: str) -> None: ...
     def tick(self) -> None: ...
 
@@ -82,6 +89,14 @@ class Bridge:
         self._keep(number, None if state == TrialState.FAIL else value)
         self.listener.finished(number, state, why)
 
+    def retry(self, number: int, why: str) -> None:
+        """Put a running trial back in the queue; it goes on from its checkpoint."""
+        trial = self.running.pop(number)
+        attempts = frozen_trial(self.study, number).user_attrs.get("attempts", 1)
+        trial.set_user_attr("attempts", attempts + 1)
+        requeue(self.study, number)
+        self.listener.retried(number, why)
+
     def _keep(self, number: int, value: float | None) -> None:
         drop_states(self.folder(number))
         if self.keep_all_weights:
@@ -113,9 +128,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return finished
         trial, config = asked
         bridge.running[trial.number] = trial
-        recorded = len(frozen_trial(bridge.study, trial.number).intermediate_values)
+        frozen = frozen_trial(bridge.study, trial.number)
         bridge.listener.started(trial.number, dict(trial.params))
-        return {"number": trial.number, "train": config.to_dict(), "recorded": recorded}
+        return {
+            "number": trial.number,
+            "train": config.to_dict(),
+            "recorded": len(frozen.intermediate_values),
+            "share": frozen.user_attrs.get("share", 1),  # times the usual resources
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -142,6 +162,7 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
         if result.get("note"):
             self._bridge.listener.note(f"trial {number}: {result['note']}")
         if "step" not in result:
+            logger.error("trial %s: %s", number, result.get("traceback"))
             return
         report = {key: result[key] for key in REPORT_KEYS}
         if record_report(self._bridge.study, self._bridge.running[number], report):
@@ -149,40 +170,37 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             self._bridge.stop.saw(report["objective"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        number, last = trial.config["number"], trial.last_result or {}
+        bridge, number, last = self._bridge, trial.config["number"], trial.last_result or {}
         ended = bool(last.get("step")) and last["epoch"] >= trial.config["train"]["epochs"]
-        if self._bridge.stop.reason and not ended:
-            return  # stopped from outside: what becomes of it is decided after the run
         if last.get("failure"):
-            self._bridge.end(number, TrialState.FAIL, last["failure"])
-        elif last.get("step") and not ended:
-            self._bridge.end(number, TrialState.PRUNED, f"asha at epoch {last['epoch']:g}")
-        else:
-            self._bridge.end(number, TrialState.COMPLETE, "trained to the end")
+            self._failed(number, last["failure"], last["why"])
+        elif ended or not last.get("step"):
+            bridge.end(number, TrialState.COMPLETE, "trained to the end")
+        elif not bridge.stop.reason:
+            bridge.end(number, TrialState.PRUNED, f"asha at epoch {last['epoch']:g}")
+        # Otherwise it was stopped from outside; what becomes of it is decided after the run.
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._bridge.end(trial.config["number"], TrialState.FAIL, failure_reason(trial))
+        error = str(trial.get_error())
+        logger.error("trial %s: %s", trial.config["number"], error)
+        killed_for_memory = "OutOfMemory" in error or "running low on memory" in error
+        kind = OUT_OF_MEMORY if killed_for_memory else DIED
+        self._failed(trial.config["number"], kind, "its process ended")
 
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        number = trial.config["number"]
-        attempts = frozen_trial(self._bridge.study, number).user_attrs.get("attempts", 1)
-        self._bridge.running[number].set_user_attr("attempts", attempts + 1)
-        self._bridge.listener.note(
-            f"trial {number}: {failure_reason(trial)}; tried again (attempt {attempts + 1})"
-        )
+    def _failed(self, number: int, kind: str, why: str) -> None:
+        """Try again what may go better the next time; end the rest as FAIL."""
+        bridge = self._bridge
+        attributes = frozen_trial(bridge.study, number).user_attrs
+        reason = f"{kind}: {why}"
+        if kind == DISK_FULL:
+            bridge.stop.fail(reason)
+        elif kind == OUT_OF_MEMORY and attributes.get("share", 1) == 1:
+            bridge.running[number].set_user_attr("share", 2)
+            bridge.retry(number, f"{reason}; tried again with twice the resources")
+        elif kind == DIED and attributes.get("attempts", 1) <= MAX_FAILURES:
+            bridge.retry(number, f"{reason}; tried again")
+        else:
+            bridge.end(number, TrialState.FAIL, reason)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         self._bridge.listener.tick()
-
-
-def failure_reason(trial: Any) -> str:
-    """One line of what ended a Ray trial."""
-    error = trial.get_error()
-    cause = getattr(error, "cause", None) or error
-    name = type(cause).__name__
-    if "OutOfMemory" in name:
-        return "out of memory: the host ran short and the worker was stopped"
-    if "Actor" in name or "WorkerCrashed" in name:
-        return "the worker process died"
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    return (lines[-1].strip() if lines else name)[:300]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,8 +28,8 @@ from tune.stop import Stop
 from tune.study import (
     CONFIRMATION,
     SEARCH,
+    end_waiting,
     enqueue,
-    finish,
     make_sampler,
     open_study,
     ranked,
@@ -51,7 +54,13 @@ class Session:
     """A run folder with its two studies open; made once by the driver."""
 
     def __init__(
-        self, run: RunFolder, space: SearchSpace, prepared: Prepared, share: Share, display: Display
+        self,
+        run: RunFolder,
+        space: SearchSpace,
+        prepared: Prepared,
+        share: Share,
+        display: Display,
+        more_points: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.run, self.space, self.prepared = run, space, prepared
         self.share, self.display = share, display
@@ -63,7 +72,7 @@ class Session:
         sittings = len([key for key in self.search.user_attrs if key.startswith("sitting_")])
         self.search.set_user_attr(f"sitting_{sittings}", time.time())
         points = space.grid() if space.sampler.name == "grid" else space.enqueue
-        enqueue(self.search, points)
+        enqueue(self.search, [*points, *more_points])
         for study in (self.search, self.confirmation):
             if numbers := requeue_unfinished(study):
                 display.note(f"{study.study_name}: {len(numbers)} unfinished trials go on")
@@ -77,9 +86,14 @@ class Session:
             self._search()
             if self.space.confirm.top and not self._interrupted:
                 candidates = self._confirm()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise self._fault(f"disk full: {error}") from None
         finally:
             self.display.close()
-            write_tables(self.run, [self.search, self.confirmation], self.space.objective)
+            with suppress(OSError):  # a full disk; the study itself is safe
+                write_tables(self.run, [self.search, self.confirmation], self.space.objective)
         found = winner.search_winner(self.run, self.space, self.search)
         if found is None:
             return Outcome(None, [], None, self._interrupted)
@@ -101,12 +115,12 @@ class Session:
         if space.asha is not None:
             scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
             for number, epoch in replay(scheduler, self.search).items():
-                _end_waiting(self.search, number, f"asha at epoch {epoch:g}")
+                end_waiting(self.search, number, TrialState.PRUNED, f"asha at epoch {epoch:g}")
         kept_back = confirm.SHARE if space.confirm.top else 0.0
         stop = self._stop(1 - kept_back, space.budget.target)
         for _, report in ranked(self.search, space.objective)[:1]:
             stop.saw(report["objective"])
-        self.display.phase("search", space.budget.trials)
+        self.display.phase("search", self.search, space.budget.trials)
         self._run(
             Bridge(
                 study=self.search,
@@ -130,7 +144,7 @@ class Session:
         points = confirm.confirmation_points(space, candidates)
         for point in points:
             study.enqueue_trial(point, skip_if_exists=True)
-        self.display.phase("confirmation", len(points))
+        self.display.phase("confirmation", study, len(points))
         self._run(
             Bridge(
                 study=study,
@@ -157,8 +171,16 @@ class Session:
         )
         run_trials(bridge, order, self.prepared, self.share, scheduler)
         self._interrupted = self._interrupted or bridge.stop.interrupted is not None
+        if bridge.stop.fault:
+            raise self._fault(bridge.stop.fault)
         if bridge.stop.reason:
             self.display.note(f"{bridge.study.study_name} ends: {bridge.stop.reason}")
+
+    def _fault(self, fault: str) -> RunFailed:
+        return RunFailed(
+            f"{fault}; all that was reported is kept: mend that, then go on with "
+            f"`python -m tune.search --resume {self.run.path}`"
+        )
 
     def _stop(self, share: float, target: float | None) -> Stop:
         minutes, deadline = self.space.budget.minutes, None
@@ -168,12 +190,6 @@ class Session:
 
     def _confirmed(self, candidate: confirm.Candidate) -> winner.Winner:
         return winner.confirmed(self.run, self.space, candidate, self.confirmation)
-
-
-def _end_waiting(study: optuna.Study, number: int, why: str) -> None:
-    trial_id = study.get_trials(deepcopy=False)[number]._trial_id
-    study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-    finish(study, number, TrialState.PRUNED, why)
 
 
 def seconds_spent(studies: list[optuna.Study]) -> float:
@@ -192,17 +208,3 @@ def seconds_spent(studies: list[optuna.Study]) -> float:
         within = [event for event in events if start <= event < following]
         spent += max(within, default=start) - start
     return spent
-
-
-def require_winner(outcome: Outcome, run: RunFolder) -> winner.Winner:
-    """The winner of a sitting.
-
-    Raises:
-        RunFailed: no trial has reported anything.
-    """
-    if outcome.winner is None:
-        raise RunFailed(
-            f"no trial came to its first report; see {run.log} and {run.trials}; a larger budget "
-            f"goes on with `python -m tune.search --resume {run.path} --minutes M`"
-        )
-    return outcome.winner

@@ -27,6 +27,7 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
     ) -> None:
         self.reason: str | None = None
         self.interrupted: float | None = None  # when, on the monotonic clock
+        self.fault: str | None = None  # what makes going on useless, such as a full disk
         self._objective = objective
         self._deadline = deadline  # on the monotonic clock
         self._target = target
@@ -48,6 +49,10 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         if self._deadline is not None and now > self._deadline and not self.reason:
             self.reason = "time is up"
         return self.reason is not None
+
+    def fail(self, fault: str) -> None:
+        """End the run at once, for a fault that no trial is to blame for."""
+        self.fault = self.reason = fault
 
     def interrupt(self) -> None:
         if self.interrupted is not None:

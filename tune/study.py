@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -52,6 +53,15 @@ class _Journal(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), lock_obj=_SoleWriter(str(path)))
         self._earlier = sum(1 for _ in super().read_logs(0))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = os.path.getsize(self._file_path)
+        try:
+            super().append_logs(logs)
+        except OSError:
+            # On a full disk half a line may be there; the next line must not join it.
+            os.truncate(self._file_path, size)
+            raise
 
     def read_logs(self, log_number_from: int) -> Any:
         for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
@@ -105,12 +115,25 @@ def enqueue(study: optuna.Study, points: Iterable[Mapping[str, Any]]) -> None:
     study.set_user_attr("enqueued", True)
 
 
+def requeue(study: optuna.Study, number: int) -> None:
+    """Put a running trial back in the queue, under its number and with its parameters."""
+    trial_id = frozen_trial(study, number)._trial_id
+    study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+
+
 def requeue_unfinished(study: optuna.Study) -> list[int]:
-    """Put trials that were running when their driver ended back in the queue; their numbers."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in running:
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-    return [trial.number for trial in running]
+    """Requeue the trials that were running when their driver ended; all unfinished numbers."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        requeue(study, trial.number)
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return [trial.number for trial in waiting if trial.params]
+
+
+def end_waiting(study: optuna.Study, number: int, state: TrialState, why: str) -> None:
+    """End a trial that is in the queue."""
+    trial_id = frozen_trial(study, number)._trial_id
+    study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    finish(study, number, state, why)
 
 
 def make_sampler(space: SearchSpace, number: int) -> optuna.samplers.BaseSampler:

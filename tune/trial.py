@@ -6,6 +6,9 @@ study: a trial that starts again with the same order goes on from its newest che
 
 from __future__ import annotations
 
+import errno
+import math
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,10 @@ from tune.space import Objective
 # What the driver records of a report.
 REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens", "seconds")
 
+# The kinds of failure.
+DIVERGED, RAISED = "diverged", "error"
+OUT_OF_MEMORY, DISK_FULL, DIED = "out of memory", "disk full", "worker died"
+
 
 @dataclass(frozen=True)
 class Order:
@@ -38,11 +45,28 @@ class Order:
 def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     """Train `spec["train"]` and report to Ray Tune; `spec["recorded"]` reports are known.
 
-    A run that diverges reports its reason and ends; everything else that goes wrong raises.
+    What goes wrong is reported as a last result with `failure` (its kind) and `why`, so that
+    the driver can tell a diverged loss from a full disk; only a dead process is Ray's to notice.
     """
     torch.set_num_threads(order.threads)
+    device = _device(order.gpus * spec["share"])
+    try:
+        _train(spec, data, order, device)
+    except Exception as error:
+        kind, why = _failure(error)
+        ray.tune.report(
+            {
+                "failure": kind,
+                "why": why,
+                "traceback": traceback.format_exc(),
+                "objective": math.nan,
+                "epoch": 0.0,
+            }
+        )
+
+
+def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> None:
     config = config_from(spec["train"])
-    device = _device(order)
     checkpoints = Checkpoints(trial_folder(order.checkpoints, order.study, spec["number"]))
     state = TrainingState.create(config, data.vocab_size, len(data.labels), device)
     saved, notes = checkpoints.load(device)
@@ -54,22 +78,30 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     for report in state.reports[spec["recorded"] :]:
         _report(report, order.objective, notes)
     pad_to = int(data.info["max_length"]) if config.padding == "counted" else None
-    reports = fit(
+    for report in fit(
         state,
         data.splits["train"],
         data.splits["val"],
         metric=order.objective.metric,
         mode=order.objective.mode,
         pad_to=pad_to,
-    )
-    try:
-        for report in reports:
-            if state.best is report and state.best_weights is not None:
-                checkpoints.save_weights(state.best_weights)
-            checkpoints.save_when_due(report.step, state.to_dict())
-            _report(report, order.objective, notes)
-    except Diverged as reason:
-        ray.tune.report({"failure": str(reason), "objective": float("nan"), "epoch": 0.0})
+    ):
+        if state.best is report and state.best_weights is not None:
+            checkpoints.save_weights(state.best_weights)
+        checkpoints.save_when_due(report.step, state.to_dict())
+        _report(report, order.objective, notes)
+
+
+def _failure(error: Exception) -> tuple[str, str]:
+    why = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    if isinstance(error, Diverged):
+        return DIVERGED, why
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DISK_FULL, why
+    # PyTorch raises a plain RuntimeError where the host's memory runs out.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in why:
+        return OUT_OF_MEMORY, why
+    return RAISED, f"{type(error).__name__}: {why}"
 
 
 def _report(report: Report, objective: Objective, notes: list[str]) -> None:
@@ -79,9 +111,9 @@ def _report(report: Report, objective: Objective, notes: list[str]) -> None:
     notes.clear()
 
 
-def _device(order: Order) -> str:
-    if not order.gpus:
+def _device(gpus: float) -> str:
+    if not gpus:
         return "cpu"
     # A fraction of a GPU is Ray's bookkeeping only; this makes it hold for memory.
-    torch.cuda.set_per_process_memory_fraction(min(1.0, order.gpus))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
     return "cuda"

@@ -1,0 +1,54 @@
+"""`python -m tune.export`: the winner of a run as an artifact folder of its own."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from lstmcls.artifact import load_artifact
+from lstmcls.cli import OK, BadInput, run
+from lstmcls.files import replacing_folder
+from tune.run_folder import existing_run
+
+
+def export(run_path: Path, to: Path) -> None:
+    """Copy the winner of the run in `run_path` to the folder `to`, after loading it once.
+
+    Raises:
+        BadInput: no run, no winner yet, a damaged one, or `to` holds something else.
+    """
+    folder = existing_run(run_path)
+    if not folder.best.is_dir():
+        raise BadInput(
+            f"{run_path}: has no winner yet; go on with `python -m tune.search --resume {run_path}`"
+        )
+    load_artifact(folder.best)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise BadInput(f"{to}: exists and is not empty; name another --to")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(to) as temporary:
+            shutil.copytree(folder.best, temporary, dirs_exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{to}: cannot be written ({error.strerror})") from None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tune.export",
+        description="Copy a run's winner to a folder that lstmcls.predict and evaluate take.",
+        epilog="example:\n  python -m tune.export results/full-20260101-120000 --to models/reviews",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a search")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    args = parser.parse_args()
+    export(args.run, args.to)
+    print(f"exported: {args.to}")
+    print(f'predict:  python -m lstmcls.predict {args.to} "some text"')
+    return OK
+
+
+if __name__ == "__main__":
+    run(main)
