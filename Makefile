@@ -1,0 +1,24 @@
+# `make search` and `make test` install what they need into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: search test check bench clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+search: .venv/installed
+	$(BIN)/python -m tune.search --space full.yaml
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
