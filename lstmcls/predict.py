@@ -123,15 +123,18 @@ def _chunks(batches: Iterable[list[str]], size: int = CHUNK) -> Iterator[list[st
 
 def _stdin() -> Iterator[list[str]]:
     # A person at a keyboard waits for each answer; a pipe does not.
-    lines = iter(sys.stdin.buffer.readline, b"")
     size = 1 if sys.stdin.isatty() else CHUNK
-    number = 0
+    lines = map(_decoded, enumerate(iter(sys.stdin.buffer.readline, b""), 1))
     while chunk := list(islice(lines, size)):
-        try:
-            yield [line.decode("utf-8").rstrip("\r\n") for line in chunk]
-        except UnicodeDecodeError:
-            raise BadInput(f"standard input: not valid UTF-8 after line {number}") from None
-        number += len(chunk)
+        yield chunk
+
+
+def _decoded(numbered: tuple[int, bytes]) -> str:
+    number, line = numbered
+    try:
+        return line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise BadInput(f"standard input: line {number}: not valid UTF-8") from None
 
 
 def _counted(chunks: Iterable[list[str]], title: str, shown: bool) -> Iterator[list[str]]:

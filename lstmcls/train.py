@@ -37,7 +37,9 @@ def train(
     try:
         yield from fit(state, prepared.splits["train"], prepared.splits["val"], pad_to=pad_to)
     except Diverged as fault:
-        raise RunFailed(f"{fault}; try a smaller lr or clip_norm; nothing was written") from None
+        raise RunFailed(
+            f"diverged: {fault}; try a smaller lr or clip_norm; nothing was written"
+        ) from None
     except torch.OutOfMemoryError:
         raise RunFailed("the GPU's memory ran out; try a smaller batch_size") from None
     assert state.best_weights is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import random
 import subprocess
@@ -16,8 +17,10 @@ import torch
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.prepare import prepare
+from lstmcls.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 GOOD = ["good", "great", "lovely", "warm", "quick", "fresh", "sturdy", "bright"]
 BAD = ["bad", "broken", "slow", "cold", "stale", "weak", "dull", "noisy"]
 NEUTRAL = ["the", "a", "this", "box", "phone", "hotel", "book", "was", "it", "and", "very", "room"]
@@ -52,9 +55,9 @@ def reviews_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_folder(tmp_path_factory: pytest.TempPathFactory, reviews_csv: Path) -> Path:
-    """A prepared folder: 2 classes, 320 / 40 / 40 texts of at most 10 tokens."""
+    """A prepared folder: 2 classes, 320 / 40 / 40 texts of at most 12 tokens."""
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    prepare([str(reviews_csv)], folder, max_length=10, progress=False)
+    prepare([str(reviews_csv)], folder, max_length=12, progress=False)
     return folder
 
 
@@ -84,7 +87,7 @@ def command(
         return subprocess.run(
             [sys.executable, "-m", module, *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env=ENVIRONMENT,
             input=stdin,
             capture_output=True,
             encoding="utf-8",
@@ -93,3 +96,14 @@ def command(
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, prepared_folder: Path, tiny: TrainConfig
+) -> Path:
+    """An artifact that tells the two classes apart, trained on one thread; do not change it."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    config = dataclasses.replace(tiny, epochs=6, dropout=0.1, lr=0.05)
+    list(train(load_prepared(prepared_folder), config, folder))
+    return folder

@@ -172,7 +172,7 @@ def test_a_wild_rate_diverges(clip_norm: float, prepared: Prepared, tiny: TrainC
         tiny, optimizer="sgd", lr=1000.0, momentum=0.99, weight_decay=10, clip_norm=clip_norm
     )
     config = dataclasses.replace(config, epochs=10)
-    with pytest.raises(Diverged, match=r"^diverged: "):
+    with pytest.raises(Diverged, match=r"the (output is not finite|loss is (nan|inf))"):
         list(_fit(_state(config, prepared), prepared))
 
 

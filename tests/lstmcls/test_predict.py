@@ -1,0 +1,195 @@
+"""`python -m lstmcls.predict`: arguments, standard input and files of every format."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ENVIRONMENT, reviews
+
+from lstmcls.artifact import load_artifact
+from lstmcls.cli import BadInput
+from lstmcls.predict import main, open_texts, predictions
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+TEXTS = ["the box was good", "a very slow hotel", 'quoted, "comma"\nand a line', "电影 ü", ""]
+
+
+def test_texts_as_arguments(command: Command, trained: Path) -> None:
+    found = command("lstmcls.predict", trained, "the box was good", "a very slow\thotel")
+    assert found.returncode == 0, found.stderr
+    assert found.stderr == ""
+    rows = [line.split("\t") for line in found.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["pos", "neg"]
+    assert all(0.5 <= float(row[1]) <= 1 for row in rows)
+    assert [row[2] for row in rows] == ["the box was good", "a very slow hotel"]
+
+
+def test_lines_of_standard_input_as_json(command: Command, trained: Path) -> None:
+    found = command("lstmcls.predict", trained, "--json", stdin="good 电影\r\n\nbroken box\n")
+    assert found.returncode == 0, found.stderr
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [row["text"] for row in rows] == ["good 电影", "", "broken box"]
+    assert (rows[0]["label"], rows[2]["label"]) == ("pos", "neg")
+    for row in rows:
+        assert row["probability"] == max(row["probabilities"].values())
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+def _write(path: Path, texts: list[str]) -> Path:
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"text": texts}), path)
+        return path
+    with io.StringIO(newline="") as file:
+        if name.endswith((".csv", ".tsv")):
+            writer = csv.writer(file, delimiter="\t" if name.endswith(".tsv") else ",")
+            writer.writerows([["text"], *([text] for text in texts)])
+        else:
+            file.writelines(json.dumps({"text": text, "n": [1]}) + "\n" for text in texts)
+        content = file.getvalue().encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return list(pq.read_table(path).to_pylist())
+    with open(path, encoding="utf-8", newline="") as file:
+        if path.suffix == ".csv":
+            return list(csv.DictReader(file))
+        return [json.loads(line) for line in file]
+
+
+ENDINGS = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "csv.gz", "jsonl.gz"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_format_of_prepare_is_read_without_labels(ending: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / f"texts.{ending}", TEXTS)
+    assert [text for texts in open_texts(path) for text in texts] == TEXTS
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_file_to_a_file(
+    ending: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = TEXTS + [text for text, _ in reviews(5000)]  # more than one chunk
+    source = _write(tmp_path / "texts.parquet", texts)
+    out = tmp_path / f"labels.{ending}"
+    out.write_text("older")
+    assert main([str(trained), "--file", str(source), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 5005 texts\n"
+    rows = _read(out)
+    assert [row["text"] for row in rows] == texts
+    expected = predictions(load_artifact(trained), texts)
+    for row, wanted in zip(rows, expected, strict=True):
+        assert row["label"] == wanted["label"]
+        assert float(row["probability"]) == pytest.approx(wanted["probability"], abs=1e-5)
+    one, wanted = rows[7], expected[7]
+    named = one["probabilities"] if ending == "jsonl" else one
+    for label, value in wanted["probabilities"].items():
+        found = named[label if ending == "jsonl" else f"probability_{label}"]
+        assert float(found) == pytest.approx(value, abs=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([source.name, out.name])
+
+
+def test_a_file_through_the_command_line(command: Command, trained: Path, tmp_path: Path) -> None:
+    _write(tmp_path / "texts.csv", TEXTS)
+    found = command(
+        "lstmcls.predict", trained, "--file", "texts.csv", "--out", "labels.csv", cwd=tmp_path
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == "labels.csv: 5 texts\n"
+    assert [row["text"] for row in _read(tmp_path / "labels.csv")] == TEXTS
+
+
+def test_a_damaged_file_leaves_no_output_and_has_status_2(
+    command: Command, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "good"}\n' * 5000 + "{broken\n")
+    out = tmp_path / "labels.csv"
+    found = command("lstmcls.predict", trained, "--file", path, "--out", out)
+    assert found.returncode == 2
+    assert found.stderr.splitlines() == [
+        f"error: {path}: line 5001: not valid JSON; expected one object"
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["texts.jsonl"]
+
+
+def test_the_text_column_can_be_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_text("id,words\n1,good box\n")
+    with pytest.raises(BadInput, match=r"no text column.*name it with --text"):
+        main([str(trained), "--file", str(path)])
+    with pytest.raises(BadInput, match="did you mean 'words'"):
+        main([str(trained), "--file", str(path), "--text", "word"])
+    assert main([str(trained), "--file", str(path), "--text", "words"]) == 0
+    assert capsys.readouterr().out.endswith("\tgood box\n")
+
+
+def test_wrong_combinations(trained: Path, tmp_path: Path) -> None:
+    model, file = str(trained), str(_write(tmp_path / "t.csv", TEXTS))
+    for arguments, message in (
+        ([model, "good", "--file", file], "give texts or --file, not both"),
+        ([model, "good", "--out", "x.csv"], "--out needs --file"),
+        ([model, "good", "--text", "x"], "--text needs --file"),
+        ([model, "--file", file, "--out", "x.csv", "--json"], "--json is for standard output"),
+        ([model, "--file", file, "--out", "x.xlsx"], "expected a file ending in .csv, .jsonl"),
+        ([model, "--file", file, "--out", str(tmp_path / "n" / "x.csv")], "no such folder"),
+        ([model, "--file", str(tmp_path / "none.csv")], "no such file"),
+        ([model, "--file", str(tmp_path)], "is a folder"),
+        ([model, "--file", str(trained / "README.md")], "unknown file ending"),
+        ([str(tmp_path), "good"], "not a whole model"),
+    ):
+        with pytest.raises(BadInput) as fault:
+            main(arguments)
+        assert message in str(fault.value)
+
+
+def test_bytes_that_are_no_text(trained: Path, tmp_path: Path) -> None:
+    found = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"printf 'good\\n\\xff\\n' | {sys.executable} -m lstmcls.predict '{trained}'; "
+            "exit ${PIPESTATUS[1]}",
+        ],
+        capture_output=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert found.returncode == 2
+    assert found.stderr == b"error: standard input: line 2: not valid UTF-8\n"
+
+
+def test_an_argument_that_is_no_text(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(trained), "good \udcff"]) == 0
+    assert capsys.readouterr().out.endswith("\tgood \ufffd\n")
+
+
+def test_a_reader_that_closes_the_pipe_is_no_fault(trained: Path, tmp_path: Path) -> None:
+    _write(tmp_path / "t.csv", ["good box"] * 50_000)
+    found = subprocess.run(
+        ["bash", "-c",
+         f"{sys.executable} -m lstmcls.predict '{trained}' --file t.csv | head -n 1; "
+         "exit ${PIPESTATUS[0]}"],
+        capture_output=True, cwd=tmp_path, env=ENVIRONMENT, check=False,
+    )  # fmt: skip
+    assert found.stdout.endswith(b"\tgood box\n")
+    assert found.stderr == b""
+    assert found.returncode == 0
