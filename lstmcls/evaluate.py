@@ -140,11 +140,12 @@ def _figure(value: float) -> str:
 
 def _show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if sys.stdout.isatty():
-        table = Table(title=title, title_justify="left")
+        table = Table()
         for number, name in enumerate(header):
             table.add_column(Text(name), justify="right" if number else "left")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))  # a label may look like markup
+        print(f"\n{title}")
         Console().print(table)
         return
     widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]

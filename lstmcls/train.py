@@ -132,8 +132,8 @@ def _line(report: Report, previous: Report | None) -> str:
     tokens = report.tokens - (previous.tokens if previous else 0)
     seconds = report.seconds - (previous.seconds if previous else 0.0)
     return (
-        f"epoch {report.epoch:<6g} train loss {report.train_loss:.4f}  "
-        f"val loss {report.val['loss']:.4f}  accuracy {report.val['accuracy']:.4f}  "
+        f"epoch {report.epoch:<5g} loss {report.train_loss:.4f}, val {report.val['loss']:.4f}  "
+        f"accuracy {report.val['accuracy']:.4f}  "
         f"F1 {report.val['f1']:.4f}  {tokens / max(seconds, 1e-3):,.0f} tokens/s"
     )
 
