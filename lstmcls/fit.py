@@ -140,7 +140,7 @@ def fit(
         with precision(config, device):
             probabilities = class_probabilities(state.model, val, val_rows, pad_to)
         if not np.isfinite(probabilities).all():
-            raise Diverged(f"diverged: the output is not finite after {epoch:g} epochs")
+            raise Diverged(f"the output is not finite after {epoch:g} epochs")
         state.seconds += time.perf_counter() - started
         report = Report(
             step=len(state.reports) + 1,
@@ -197,7 +197,7 @@ def _train_until(
         seen += len(batch)
         # Looking at the loss waits for the GPU, so not at every batch.
         if (state.batches % 50 == 0 or state.batches == end) and not loss_sum.isfinite():
-            raise Diverged(f"diverged: the loss is {float(loss)} at batch {state.batches}")
+            raise Diverged(f"the loss is {float(loss)} at batch {state.batches}")
     return round(float(loss_sum) / seen, 6)
 
 
