@@ -12,6 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tune.space import Objective, SearchSpace
 Suggest = Callable[[optuna.Trial], TrainConfig]
 
 SEARCH, CONFIRMATION = "search", "confirmation"  # the two studies of a run's journal
+_PICKLED = ("cma:", "sepcma:", "cmawm:")  # CmaEsSampler's attributes
 REPORT = "report_"  # + step: the user attribute that holds a whole report
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -65,11 +67,18 @@ class _Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Any:
         for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
-            attribute = next(iter(log.get("system_attr", {})), "")
-            if number < self._earlier and attribute.startswith(("cma:", "sepcma:", "cmawm:")):
-                yield {**log, "system_attr": {f"unread:{attribute}": None}}
-            else:
-                yield log
+            yield _without_pickles(log) if number < self._earlier else log
+
+
+def _without_pickles(log: dict[str, Any]) -> dict[str, Any]:
+    """A line without CmaEsSampler's attributes: set one by one, or with a trial as it is made."""
+    kept = dict(log)
+    for key in {"system_attr", "system_attrs"} & log.keys():
+        kept[key] = {
+            (f"unread:{name}" if name.startswith(_PICKLED) else name): value
+            for name, value in log[key].items()
+        }
+    return kept
 
 
 def repair_journal(path: Path) -> int:
@@ -96,13 +105,16 @@ def repair_journal(path: Path) -> int:
 
 
 def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:
-    """The study `name` of a run's journal, made when it is not there yet."""
+    """The study `name` of a run's journal, made when it is not there yet.
+
+    Nothing is written when it is there: `create_study(load_if_exists=True)` would add a line,
+    and another run's journal may be read while its own driver writes it.
+    """
+    storage, pruner = JournalStorage(_Journal(journal)), optuna.pruners.NopPruner()
+    with suppress(KeyError):
+        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
     return optuna.create_study(
-        storage=JournalStorage(_Journal(journal)),
-        study_name=name,
-        direction=objective.direction,
-        pruner=optuna.pruners.NopPruner(),
-        load_if_exists=True,
+        storage=storage, study_name=name, direction=objective.direction, pruner=pruner
     )
 
 
