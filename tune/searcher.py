@@ -64,9 +64,14 @@ class Bridge:
     best: tuple[int, float] | None = None  # trial and value
 
     def __post_init__(self) -> None:
-        for trial, report in ranked(self.study, self.objective)[:1]:
+        for trial, report in ranked(self.study, self.objective):
             if trial.state.is_finished():
                 self.best = (trial.number, report["objective"])
+                break
+        # What an earlier driver left that died between the end of a trial and its clearing up.
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                self._clear(trial.number)
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its searcher and callbacks into a snapshot that nobody reads.
@@ -98,15 +103,25 @@ class Bridge:
         self.listener.retried(number, why)
 
     def _keep(self, number: int, value: float | None) -> None:
+        """Clear up after a trial that ended, and after the best one if this one is better.
+
+        Of equals the first is the better one, as in `ranked`.
+        """
+        before = self.best
+        if value is not None and (
+            before is None
+            or self.objective.better(value, before[1])
+            or (value == before[1] and number < before[0])
+        ):
+            self.best = (number, value)
+            if before is not None:
+                self._clear(before[0])
+        self._clear(number)
+
+    def _clear(self, number: int) -> None:
         drop_states(self.folder(number))
-        if self.keep_all_weights:
-            return
-        if value is None or (self.best and not self.objective.better(value, self.best[1])):
+        if not self.keep_all_weights and (self.best is None or number != self.best[0]):
             drop_all(self.folder(number))
-            return
-        if self.best:
-            drop_all(self.folder(self.best[0]))
-        self.best = (number, value)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -116,7 +131,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric="objective", mode=bridge.objective.mode)
         self._bridge = bridge
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         bridge = self._bridge
         asked = (
             None
@@ -124,6 +139,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             else ask(bridge.study, bridge.suggest, bridge.sampler, bridge.trials)
         )
         if asked is None:
+            if bridge.running and not bridge.stop.reason:
+                return None  # one of these may yet come back to the queue: its worker dies
             finished: str = Searcher.FINISHED
             return finished
         trial, config = asked
@@ -181,7 +198,8 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
         # Otherwise it was stopped from outside; what becomes of it is decided after the run.
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        error = str(trial.get_error())
+        # Not `trial.get_error()`: the storage that it reads has the file only later.
+        error = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         logger.error("trial %s: %s", trial.config["number"], error)
         killed_for_memory = "OutOfMemory" in error or "running low on memory" in error
         kind = OUT_OF_MEMORY if killed_for_memory else DIED

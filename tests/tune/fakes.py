@@ -133,10 +133,7 @@ class RayTrial:
 
     config: dict[str, Any]
     last_result: dict[str, Any] = field(default_factory=dict)
-    error: Exception | None = None
-
-    def get_error(self) -> Exception | None:
-        return self.error
+    error_file: str | None = None
 
 
 class Heard:
@@ -221,7 +218,9 @@ class Driver:
         self.recorder.on_trial_complete(0, [], trial)
 
     def die(self, trial: RayTrial, error: str = "The actor died unexpectedly") -> None:
-        trial.error = RuntimeError(error)
+        path = self.bridge.checkpoints.parent / "error.txt"
+        path.write_text(f"Failure # 1\n{error}\n", encoding="utf-8")
+        trial.error_file = str(path)
         self.recorder.on_trial_error(0, [], trial)
 
     def train(self, trial: RayTrial, *objectives: float) -> None:

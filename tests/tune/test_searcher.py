@@ -1,0 +1,328 @@
+"""What is asked for, what becomes of every way in which a trial ends, whose weights are kept."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+from fakes import EPOCHS, Driver, in_memory, small_space
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from tune.searcher import MAX_FAILURES
+from tune.study import finish
+from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY, RAISED, REPORT_KEYS
+
+folder = pytest.fixture(in_memory)
+POINT = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "hidden_size": 16}
+
+
+@pytest.fixture
+def driver(folder: Path) -> Driver:
+    return Driver(folder, small_space(), trials=4)
+
+
+# What is asked for.
+
+
+def test_an_order_is_a_number_and_a_configuration(folder: Path) -> None:
+    driver = Driver(folder, small_space(enqueue=[POINT]), trials=1)
+    trial = driver.start()
+    config = driver.space.config(POINT).to_dict()
+    assert trial.config == {"number": 0, "train": config, "recorded": 0, "share": 1}
+    assert driver.heard.events == [("started", 0)]
+
+
+def test_the_searcher_ends_when_all_trials_have(driver: Driver) -> None:
+    for trial in [driver.start() for _ in range(4)]:
+        driver.train(trial, 0.5, 0.5, 0.5)
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+    assert [trial.state for trial in driver.study.get_trials()] == [TrialState.COMPLETE] * 4
+
+
+def test_the_searcher_waits_while_a_trial_could_still_come_back(folder: Path) -> None:
+    """Ray asks no more once it has been told FINISHED, and a worker may yet die."""
+    driver = Driver(folder, small_space(), trials=1)
+    trial = driver.start()
+    assert driver.searcher.suggest("x") is None
+    driver.die(trial)
+    again = driver.start()
+    assert again.config["number"] == 0
+    assert driver.searcher.suggest("x") is None
+    driver.train(again, 0.5, 0.5, 0.5)
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+
+
+def test_nothing_is_asked_for_after_a_stop(driver: Driver) -> None:
+    driver.start()
+    driver.stop.interrupt()
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+
+
+def test_ray_may_pickle_its_side_which_holds_nothing(driver: Driver) -> None:
+    driver.start()
+    for side in (driver.searcher, driver.recorder):
+        assert len(pickle.dumps(side)) < 500
+
+
+# Reports and ends.
+
+
+def test_a_report_is_recorded_without_what_ray_adds(driver: Driver) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    recorded = driver.frozen(0).user_attrs["report_1"]
+    assert set(recorded) == {*REPORT_KEYS, "time"}
+    assert driver.heard.events[-1] == ("reported", 0, 1)
+
+
+def test_a_report_that_comes_again_is_not_told_twice(driver: Driver) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    before = list(driver.heard.events)
+    driver.report(trial, 0.5, step=1)
+    assert driver.heard.events == before
+    assert list(driver.frozen(0).intermediate_values) == [1]
+
+
+def test_a_workers_note_is_passed_on(driver: Driver) -> None:
+    trial = driver.start()
+    driver.recorder.on_trial_result(
+        0, [], trial, {"failure": RAISED, "why": "x", "note": "goes on from epoch 1"}
+    )
+    assert ("note", "trial 0: goes on from epoch 1") in driver.heard.events
+
+
+def test_a_step_of_ray_draws_the_table(driver: Driver) -> None:
+    driver.recorder.on_step_end(0, [])
+    assert driver.heard.events == [("tick",)]
+
+
+def test_trained_to_the_end(driver: Driver) -> None:
+    driver.train(driver.start(), 0.25, 0.75, 0.5)
+    found = driver.frozen(0)
+    assert (found.state, found.value) == (TrialState.COMPLETE, 0.75)  # its best, not its last
+    assert driver.heard.events[-1] == ("finished", 0, "COMPLETE", "trained to the end")
+    assert driver.bridge.running == {}
+
+
+def test_stopped_by_asha(driver: Driver) -> None:
+    driver.train(driver.start(), 0.25)
+    found = driver.frozen(0)
+    assert (found.state, found.user_attrs["stopped"]) == (TrialState.PRUNED, "asha at epoch 1")
+
+
+def test_a_trial_that_had_nothing_left_to_train_is_complete(driver: Driver) -> None:
+    """Its driver died between the last report and the end."""
+    trial = driver.start()
+    for _ in range(EPOCHS):
+        driver.report(trial, 0.5)
+    driver.bridge.retry(0, "x")
+    driver.complete(driver.start())
+    assert (driver.frozen(0).state, driver.frozen(0).value) == (TrialState.COMPLETE, 0.5)
+
+
+def test_an_objective_that_never_was_a_number_is_a_failure(driver: Driver) -> None:
+    driver.train(driver.start(), math.nan, math.nan, math.nan)
+    found = driver.frozen(0)
+    assert (found.state, found.user_attrs["stopped"]) == (
+        TrialState.FAIL,
+        "val_accuracy was never a number",
+    )
+
+
+@pytest.mark.parametrize("kind", [DIVERGED, RAISED])
+def test_what_would_only_fail_again_has_failed(driver: Driver, kind: str) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    driver.fail(trial, kind)
+    found = driver.frozen(0)
+    assert (found.state, found.user_attrs["stopped"]) == (TrialState.FAIL, f"{kind}: so it is")
+    assert driver.start().config["number"] == 1
+    assert driver.kept() == set()
+
+
+def test_out_of_memory_is_tried_once_more_with_twice_the_share(driver: Driver) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    driver.fail(trial, OUT_OF_MEMORY)
+    assert driver.heard.events[-1] == (
+        "retried", 0, "out of memory: so it is; tried again with twice the resources",
+    )  # fmt: skip
+    again = driver.start()
+    assert again.config == {**trial.config, "share": 2, "recorded": 1}
+    driver.fail(again, OUT_OF_MEMORY)
+    assert driver.frozen(0).state == TrialState.FAIL
+    assert driver.frozen(0).user_attrs["attempts"] == 2
+    assert driver.start().config["number"] == 1
+
+
+@pytest.mark.parametrize(
+    "error", ["OutOfMemoryError: killed", "Task was killed due to the node running low on memory"]
+)
+def test_killed_by_ray_for_memory_is_out_of_memory(driver: Driver, error: str) -> None:
+    driver.die(driver.start(), error)
+    assert driver.start().config["share"] == 2
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_trial_to_the_next_one(driver: Driver) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    driver.fail(trial, DISK_FULL, "No space left on device")
+    assert driver.stop.fault == driver.stop.reason == "disk full: No space left on device"
+    assert driver.stop.stop_all()
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+    again = Driver(driver.bridge.checkpoints.parent, driver.space).start()
+    assert again.config == {**trial.config, "recorded": 1}
+
+
+def test_a_dead_worker_is_tried_again_a_few_times(driver: Driver) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    for attempt in range(MAX_FAILURES):
+        driver.die(trial)
+        assert driver.heard.events[-1] == (
+            "retried", 0, "worker died: its process ended; tried again",
+        )  # fmt: skip
+        trial = driver.start()
+        assert trial.config["number"] == 0
+        assert trial.config["recorded"] == 1
+        assert driver.frozen(0).user_attrs["attempts"] == attempt + 2
+    driver.die(trial)
+    found = driver.frozen(0)
+    assert found.state == TrialState.FAIL
+    assert found.user_attrs["stopped"] == "worker died: its process ended"
+    assert driver.start().config["number"] == 1
+
+
+def test_a_death_that_ray_cannot_explain_is_not_taken_for_memory(driver: Driver) -> None:
+    error = "Common causes include: (1) killed by the OOM killer due to high memory usage, (2) ..."
+    driver.die(driver.start(), error)
+    assert driver.start().config["share"] == 1
+
+
+def test_deaths_are_counted_over_sittings(folder: Path) -> None:
+    for _ in range(MAX_FAILURES):
+        driver = Driver(folder, small_space(), trials=1)
+        driver.die(driver.start())
+    driver = Driver(folder, small_space(), trials=1)
+    driver.die(driver.start())
+    assert driver.frozen(0).state == TrialState.FAIL
+
+
+def test_the_end_of_an_interrupted_trial_is_left_open(driver: Driver) -> None:
+    one, two = driver.start(), driver.start()
+    driver.stop.interrupt()
+    driver.train(one, 0.5)
+    assert driver.frozen(0).state == TrialState.RUNNING  # and goes on another day
+    driver.train(two, 0.5, 0.5, 0.5)
+    assert driver.frozen(1).state == TrialState.COMPLETE
+
+
+def test_the_target_is_seen(folder: Path) -> None:
+    driver = Driver(folder, small_space(), target=0.75)
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    assert driver.stop.reason is None
+    driver.report(trial, 0.75)
+    assert driver.stop.reason == "target reached: 0.75"
+
+
+# Weights.
+
+
+def test_the_weights_of_the_best_alone_are_kept(driver: Driver) -> None:
+    driver.train(driver.start(), 0.5, 0.25, 0.25)
+    assert driver.kept() == {0}
+    assert list(driver.bridge.folder(0).glob("*.pt")) == []
+    driver.train(driver.start(), 0.25)
+    assert driver.kept() == {0}
+    driver.train(driver.start(), 0.75)  # a pruned one
+    assert driver.kept() == {2}
+    assert not driver.bridge.folder(0).exists()
+    driver.fail(driver.start(), DIVERGED)
+    assert driver.kept() == {2}
+
+
+def test_of_equals_the_first_is_kept_whichever_ended_first(driver: Driver) -> None:
+    """As `ranked` has it: its weights are the ones that are exported."""
+    first, second = driver.start(), driver.start()
+    driver.train(second, 0.5)
+    driver.train(first, 0.5)
+    assert driver.kept() == {0}
+    driver.train(driver.start(), 0.5)
+    assert driver.kept() == {0}
+
+
+def test_a_lowest_objective(folder: Path) -> None:
+    driver = Driver(folder, small_space(objective="val_loss"), trials=3)
+    for objective in (0.5, 0.75, 0.25):
+        driver.train(driver.start(), objective)
+    assert driver.kept() == {2}
+
+
+def test_running_trials_keep_theirs(driver: Driver) -> None:
+    one, two = driver.start(), driver.start()
+    driver.report(one, 0.5)
+    driver.train(two, 0.75)
+    assert driver.kept() == {0, 1}
+    assert list(driver.bridge.folder(0).glob("*.pt"))
+
+
+def test_the_confirmation_keeps_all(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=3, keep_all_weights=True)
+    for objective in (0.5, 0.25, 0.75):
+        driver.train(driver.start(), objective)
+    assert driver.kept() == {0, 1, 2}
+    assert not list(driver.bridge.checkpoints.rglob("*.pt"))
+
+
+def test_the_next_sitting_knows_the_best(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=3)
+    driver.train(driver.start(), 0.5)
+    driver = Driver(folder, small_space(), trials=3)
+    driver.train(driver.start(), 0.25)
+    assert driver.kept() == {0}
+    driver.train(driver.start(), 0.75)
+    assert driver.kept() == {2}
+
+
+def test_a_better_trial_that_is_not_finished_does_not_hide_the_best_finished_one(
+    folder: Path,
+) -> None:
+    driver = Driver(folder, small_space(), trials=4)
+    driver.train(driver.start(), 0.5)
+    driver.report(driver.start(), 0.75)
+
+    driver = Driver(folder, small_space(), trials=4)
+    better = driver.start()
+    driver.train(driver.start(), 0.25)
+    assert driver.kept() == {0, 1}
+    driver.fail(better, DIVERGED)
+    assert driver.kept() == {0}
+    driver.train(driver.start(), 0.9)
+    assert driver.kept() == {3}
+
+
+def test_what_a_death_left_behind_is_swept_up(folder: Path) -> None:
+    """The driver died after the end was written and before the files were deleted."""
+    driver = Driver(folder, small_space(), trials=4)
+    driver.train(driver.start(), 0.5)
+    for objective in (0.25, 0.75):
+        trial = driver.start()
+        driver.report(trial, objective)
+        finish(driver.study, trial.config["number"], TrialState.PRUNED, "asha at epoch 1")
+    assert driver.kept() == {0, 1, 2}
+    Driver(folder, small_space(), trials=4)
+    assert driver.kept() == {2}
+    assert not list(driver.bridge.checkpoints.rglob("*.pt"))
+
+
+def test_a_failure_keeps_the_reports_before_it(driver: Driver) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    driver.report(trial, 0.75)
+    driver.fail(trial, DIVERGED)
+    assert list(driver.frozen(0).intermediate_values.values()) == [0.5, 0.75]
