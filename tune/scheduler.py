@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from tune.space import Asha, Objective
+from tune.space import Asha, Objective, SearchSpace
 from tune.study import reports_of
 
 
@@ -28,12 +28,19 @@ class StudyASHA(ASHAScheduler):  # type: ignore[misc]
             grace_period=min(asha.grace_epochs, max_epochs),
             reduction_factor=asha.reduction_factor,
         )
+        self._reached: dict[int, float] = {}  # the epoch of each trial's latest result
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, _keyed(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        action: str = super().on_trial_result(tune_controller, _keyed(trial), result)
+        number = trial.config["number"]
+        if result["epoch"] <= self._reached.get(number, 0.0):
+            # Known: the trial goes on from an older checkpoint. It would fill a lower rung.
+            action: str = TrialScheduler.CONTINUE
+            return action
+        self._reached[number] = result["epoch"]
+        action = super().on_trial_result(tune_controller, _keyed(trial), result)
         return action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -53,11 +60,12 @@ class StudyASHA(ASHAScheduler):  # type: ignore[misc]
         }
 
 
-def replay(scheduler: StudyASHA, study: optuna.Study) -> dict[int, float]:
+def replay(scheduler: StudyASHA, study: optuna.Study, space: SearchSpace) -> dict[int, float]:
     """Fill the rungs with the study's reports, in the order in which they came.
 
     Returns the unfinished trials that the scheduler stops, with the epoch: their driver died
-    between the decision and its record.
+    between the decision and its record. One that had trained to its end was not stopped: it is
+    asked for again, finds nothing left to train and is COMPLETE.
     """
     history = [
         (report["time"], trial, report)
@@ -70,8 +78,13 @@ def replay(scheduler: StudyASHA, study: optuna.Study) -> dict[int, float]:
         scheduler.on_trial_add(None, stand_in)
         if scheduler.on_trial_result(None, stand_in, report) == TrialScheduler.STOP:
             stopped[trial.number] = report["epoch"]
-    unfinished = {t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()}
-    return {number: epoch for number, epoch in stopped.items() if number in unfinished}
+    return {
+        trial.number: stopped[trial.number]
+        for trial in study.get_trials(deepcopy=False)
+        if trial.number in stopped
+        and not trial.state.is_finished()
+        and stopped[trial.number] < space.config(trial.params).epochs
+    }
 
 
 def _keyed(trial: Any) -> Any:

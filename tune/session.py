@@ -114,7 +114,7 @@ class Session:
         scheduler = None
         if space.asha is not None:
             scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
-            for number, epoch in replay(scheduler, self.search).items():
+            for number, epoch in replay(scheduler, self.search, space).items():
                 end_waiting(self.search, number, TrialState.PRUNED, f"asha at epoch {epoch:g}")
         kept_back = confirm.SHARE if space.confirm.top else 0.0
         stop = self._stop(1 - kept_back, space.budget.target)
