@@ -28,8 +28,10 @@ class LSTMClassifier(nn.Module):
 
     The four switches of `config`:
         bidirectional: a second LSTM reads each row from its end; features double.
-        dropout: masked: on the embedded input and on the pooled features. counted: between
-            LSTM layers only, as `nn.LSTM(dropout=...)`, which with one layer drops nothing.
+        dropout: masked: on the embedded input, where it drops the same features of a row at
+            every time step (Gal & Ghahramani 2016), on what goes from layer to layer likewise,
+            and on the pooled features. counted: between LSTM layers only, as
+            `nn.LSTM(dropout=...)`, which with one layer drops nothing.
         zero_state: h0 and c0 are zeros; otherwise fresh N(0, 1) at every forward pass.
         max_pooling: maximum over time; otherwise the last time step (of the reverse
             direction: masked its own last step, counted its output at the row's last step).
@@ -60,14 +62,15 @@ class LSTMClassifier(nn.Module):
         steps = torch.arange(ids.shape[1], device=ids.device)
         real = steps < lengths[:, None]
         # The reverse direction reads real tokens from the last to the first, then padding.
-        backwards = torch.where(real, lengths[:, None] - 1 - steps, steps)[..., None]
+        backwards = torch.where(real, lengths[:, None] - 1 - steps, steps)
         x = self.embedding(ids)
         if masked:
-            x = self._drop(x)
+            x = self._drop_features(x)
         for layer, following in pairwise([*self.lstms, None]):
             outputs = self._layer(cast(nn.ModuleList, layer), x, backwards, generator)
             if following is not None:
-                x = self._drop(torch.cat(_in_text_order(outputs, backwards), dim=2))
+                x = torch.cat(_in_text_order(outputs, backwards), dim=2)
+                x = self._drop_features(x) if masked else self._drop(x)
         features = self._pool(outputs, real, lengths, backwards)
         logits: Tensor = self.head(self._drop(features) if masked else features)
         return logits
@@ -82,7 +85,7 @@ class LSTMClassifier(nn.Module):
         """Each direction's output [B, T, H], in the order in which that direction reads."""
         outputs = [lstms[0](x, self._initial_state(x, generator))[0]]
         if len(lstms) == 2:
-            reversed_x = x.gather(1, backwards.expand_as(x))
+            reversed_x = _reordered(x, backwards)
             outputs.append(lstms[1](reversed_x, self._initial_state(x, generator))[0])
         return outputs
 
@@ -99,9 +102,10 @@ class LSTMClassifier(nn.Module):
         self, outputs: list[Tensor], real: Tensor, lengths: Tensor, backwards: Tensor
     ) -> Tensor:
         if self.config.max_pooling:
-            return torch.cat(
-                [o.masked_fill(~real[..., None], -torch.inf).amax(dim=1) for o in outputs], dim=1
-            )
+            # An LSTM's output lies in (-1, 1), so this keeps padding from being the maximum; the
+            # backward pass of an addition and of max with its index costs next to nothing.
+            below = torch.where(real, 0.0, -4.0).to(outputs[0].dtype)[..., None]
+            return torch.cat([(o + below).max(dim=1).values for o in outputs], dim=1)
         if self.config.padding == "counted":
             outputs = _in_text_order(outputs, backwards)
         rows = torch.arange(len(lengths), device=lengths.device)
@@ -110,10 +114,21 @@ class LSTMClassifier(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.config.dropout, self.training)
 
+    def _drop_features(self, x: Tensor) -> Tensor:
+        if not self.training or not self.config.dropout:
+            return x
+        return x * self._drop(torch.ones_like(x[:, :1]))
+
+
+def _reordered(x: Tensor, order: Tensor) -> Tensor:
+    """`x` [B, T, F] with the steps of each row in the order [B, T]: whole rows are copied."""
+    rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return functional.embedding(rows + order, x.flatten(0, 1))
+
 
 def _in_text_order(outputs: list[Tensor], backwards: Tensor) -> list[Tensor]:
     """The reverse direction's output turned round again; the index is its own inverse."""
-    return outputs[:1] + [o.gather(1, backwards.expand_as(o)) for o in outputs[1:]]
+    return outputs[:1] + [_reordered(o, backwards) for o in outputs[1:]]
 
 
 def class_probabilities(
