@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lstmcls.files import replacing
@@ -60,18 +59,24 @@ class Checkpoints:
                 content = path.read_bytes()
                 if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
                     raise ValueError("its checksum does not match")
-                state: dict[str, Any] = torch.load(
+                state: Any = torch.load(
                     io.BytesIO(content[:-DIGEST]), map_location=device, weights_only=True
                 )
+                if not isinstance(state, dict):
+                    raise ValueError("it holds no state")
                 return state, damaged
-            except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-                damaged.append(f"checkpoint {path.name} is damaged ({error}), passed over")
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # torch.load raises whatever a foreign file leads it to
+                why = (str(error) or type(error).__name__).splitlines()[0]
+                damaged.append(f"checkpoint {path.name} is damaged ({why}), passed over")
         return None, damaged
 
     def save_weights(self, weights: dict[str, Tensor]) -> None:
         """Keep the weights of the best report so far, written before it is reported."""
         with replacing(self.folder / WEIGHTS) as path:
-            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, str(path))
+            # Written by Python, whose OSError tells a full disk from other faults.
+            path.write_bytes(save({name: tensor.contiguous() for name, tensor in weights.items()}))
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.pt"))

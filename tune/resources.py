@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import services
 
 from lstmcls.cli import BadInput
 from tune.space import Resources
@@ -40,8 +43,10 @@ class Share:
 
     def bundle(self, times: float) -> dict[str, float]:
         """`times` the share, as Ray wants it stated: with CPUs, or they would count as 0."""
-        cpus, gpus = self.most
-        return {"CPU": min(times * self.cpu, cpus), "GPU": min(times * self.gpu, max(1, gpus))}
+        (cpus, gpus), gpu = self.most, times * self.gpu
+        if gpu > 1:  # Ray takes whole GPUs only, above one
+            gpu = min(math.floor(gpu), max(1, gpus))
+        return {"CPU": min(times * self.cpu, cpus), "GPU": gpu}
 
     @property
     def threads(self) -> int:
@@ -62,14 +67,16 @@ def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
     if wanted.gpu == "auto":
         if gpus:
             at_once = min(at_once, int(gpus) * TRIALS_PER_GPU)
-            gpu = min(1.0, math.floor(100 * gpus / at_once) / 100)
+            # No trial spans two GPUs: the fullest one decides.
+            gpu = math.floor(100 / math.ceil(at_once / gpus)) / 100
     elif wanted.gpu and not gpus:
         notes.append(f"a trial asks for {wanted.gpu:g} GPU, this machine has none: it runs on CPU")
     elif wanted.gpu:
         gpu = float(wanted.gpu)
         if gpu > gpus:
             raise BadInput(f"resources.gpu: a trial wants {gpu:g} GPUs, there are {gpus:g}")
-        at_once = min(at_once, int(gpus / gpu + 1e-9))
+        fit = int(gpus / gpu) if gpu > 1 else int(1 / gpu + 1e-9) * int(gpus)
+        at_once = min(at_once, fit)
     if wanted.concurrency != "auto":
         if wanted.concurrency > at_once:
             notes.append(f"{wanted.concurrency} trials at once do not fit, {at_once} do")
@@ -86,6 +93,7 @@ def start_ray(address: str | None, log: Path) -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
     _log_to(log)
     if address is None:
+        services.ConsolePopen = _OwnGroup
         ray.init(
             include_dashboard=False,
             log_to_driver=False,
@@ -100,11 +108,22 @@ def start_ray(address: str | None, log: Path) -> None:
         raise BadInput(f"--address {address}: {str(error).splitlines()[0]}") from None
 
 
+class _OwnGroup(subprocess.Popen[bytes]):
+    """Ray's servers in process groups of their own.
+
+    A SIGTERM to the driver's whole group (Slurm, systemd, a supervisor) would end them before the
+    driver has saved anything. They still die with the driver: Linux tells them to.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, process_group=0)
+
+
 def _log_to(path: Path) -> None:
     """Send what Ray and Optuna say to the run's log, not to the terminal."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    for name in ("ray", "ray.tune", "optuna", "py.warnings"):
+    for name in ("ray", "ray.tune", "tune", "optuna", "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

@@ -1,0 +1,123 @@
+"""What each trial gets of a machine, and how many run at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmcls.cli import BadInput
+from tune.resources import TRIALS_PER_GPU, Share, divide
+from tune.space import Resources
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "concurrency", "cpus", "gpus", "wanted"),
+    [
+        # CPUs alone: (CPUs a trial, GPUs a trial, trials at once).
+        (1, "auto", "auto", 8, 0, (1, 0, 8)),
+        (2, "auto", "auto", 8, 0, (2, 0, 4)),
+        (3, 0, "auto", 8, 0, (3, 0, 2)),
+        (0.5, 0, "auto", 2, 0, (0.5, 0, 4)),
+        (0.1, 0, "auto", 1, 0, (0.1, 0, 10)),
+        (8, "auto", "auto", 8, 0, (8, 0, 1)),
+        (1, 0, "auto", 8, 2, (1, 0, 8)),
+        # A GPU shared by a few, as the CPUs allow.
+        (1, "auto", "auto", 16, 1, (1, 0.25, 4)),
+        (1, "auto", "auto", 3, 1, (1, 0.33, 3)),
+        (1, "auto", "auto", 16, 2, (1, 0.25, 8)),
+        (4, "auto", "auto", 8, 2, (4, 1, 2)),
+        (8, "auto", "auto", 8, 4, (8, 1, 1)),
+        # Three on two GPUs: two of them share one, for a trial does not span GPUs.
+        (1, "auto", "auto", 3, 2, (1, 0.5, 3)),
+        (1, "auto", "auto", 5, 4, (1, 0.5, 5)),
+        # GPUs as stated.
+        (1, 1, "auto", 16, 2, (1, 1, 2)),
+        (1, 0.5, "auto", 16, 2, (1, 0.5, 4)),
+        (1, 0.5, "auto", 3, 2, (1, 0.5, 3)),
+        (1, 0.1, "auto", 16, 1, (1, 0.1, 10)),
+        (1, 0.66, "auto", 16, 2, (1, 0.66, 2)),
+        (1, 2, "auto", 16, 4, (1, 2, 2)),
+        # Fewer at once than fit.
+        (1, "auto", 2, 8, 0, (1, 0, 2)),
+        (1, 1, 1, 8, 4, (1, 1, 1)),
+    ],
+)
+def test_divide(
+    cpu: float, gpu: Any, concurrency: Any, cpus: float, gpus: float, wanted: tuple[float, ...]
+) -> None:
+    share = divide(Resources(cpu, gpu, concurrency), cpus, gpus)
+    assert (share.cpu, share.gpu, share.concurrency) == wanted
+    assert share.notes == ()
+
+
+def test_a_gpu_asked_for_where_there_is_none() -> None:
+    share = divide(Resources(1, 0.5, "auto"), 2, 0)
+    assert (share.gpu, share.concurrency) == (0, 2)
+    assert share.notes == ("a trial asks for 0.5 GPU, this machine has none: it runs on CPU",)
+
+
+def test_more_at_once_than_fit() -> None:
+    share = divide(Resources(1, "auto", 8), 2, 0)
+    assert share.concurrency == 2
+    assert share.notes == ("8 trials at once do not fit, 2 do",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cpus", "gpus", "message"),
+    [
+        (Resources(4, "auto"), 2, 0, "resources.cpu: a trial wants 4 CPUs, there are 2"),
+        (Resources(1, 2), 2, 1, "resources.gpu: a trial wants 2 GPUs, there are 1"),
+    ],
+)
+def test_more_than_there_is(wanted: Resources, cpus: float, gpus: float, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        divide(wanted, cpus, gpus)
+
+
+@given(
+    cpu=st.sampled_from([0.1, 0.25, 0.5, 1, 1.5, 2, 3]),
+    gpu=st.sampled_from(["auto", 0, 0.1, 0.25, 0.33, 0.5, 0.66, 1, 2]),
+    concurrency=st.sampled_from(["auto", 1, 2, 50]),
+    cpus=st.integers(1, 128),
+    gpus=st.integers(0, 8),
+)
+def test_what_is_promised_fits(
+    cpu: float, gpu: Any, concurrency: Any, cpus: int, gpus: int
+) -> None:
+    try:
+        share = divide(Resources(cpu, gpu, concurrency), cpus, gpus)
+    except BadInput:
+        assert cpu > cpus or (gpu != "auto" and gpus and gpu > gpus)
+        return
+    assert share.concurrency >= 1
+    assert share.cpu * share.concurrency <= cpus + 1e-6
+    if share.gpu and share.gpu <= 1:  # whole trials on each GPU
+        a_gpu = int(1 / share.gpu + 1e-9)
+        assert share.concurrency <= a_gpu * gpus
+        assert gpu != "auto" or a_gpu <= TRIALS_PER_GPU
+    elif share.gpu:
+        assert share.concurrency * share.gpu <= gpus
+    for times in (1, 2):
+        bundle = share.bundle(times)
+        assert 0 < bundle["CPU"] <= cpus
+        # Ray takes a part of one GPU, or whole ones.
+        assert bundle["GPU"] <= 1 or float(bundle["GPU"]).is_integer()
+        assert bundle["GPU"] <= gpus
+
+
+def test_a_retry_gets_twice_the_share_as_far_as_there_is() -> None:
+    share = Share(1, 0.25, 4, (8, 1))
+    assert share.bundle(1) == {"CPU": 1, "GPU": 0.25}
+    assert share.bundle(2) == {"CPU": 2, "GPU": 0.5}
+    assert Share(1, 0.66, 1, (8, 1)).bundle(2) == {"CPU": 2, "GPU": 1}
+    assert Share(1, 0.66, 1, (8, 2)).bundle(2) == {"CPU": 2, "GPU": 1}
+    assert Share(5, 1, 1, (8, 4)).bundle(2) == {"CPU": 8, "GPU": 2}
+    assert Share(1, 0, 1, (1, 0)).bundle(2) == {"CPU": 1, "GPU": 0}
+
+
+@pytest.mark.parametrize(("cpu", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (4, 4)])
+def test_a_thread_for_each_whole_cpu(cpu: float, threads: int) -> None:
+    assert Share(cpu, 0, 1).threads == threads
