@@ -22,7 +22,8 @@ from tune.space import Objective, SearchSpace
 from tune.study import best_report, end_waiting, ranked
 
 SHARE = 0.3  # of budget.minutes that is kept back for the confirmation
-LARGEST = 10**9  # of the integers in the confirmation's points
+LARGEST = 2**53  # of the integers in the confirmation's points, which are stored as floats
+OVERTAKEN = "overtaken by a longer search"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Candidate:
 def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidate]:
     """The top configurations of the search, each once, and the baseline where there is one.
 
-    The baseline is the first enqueued point, if that trial did not fail.
+    The baseline is the first enqueued point, if that trial began and did not fail.
     """
     chosen: list[Candidate] = []
     for trial, _ in ranked(search, space.objective):
@@ -62,7 +63,8 @@ def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidat
         if len(chosen) < space.confirm.top and all(config != c.config for c in chosen):
             chosen.append(Candidate(trial.number, config, baseline=False))
     first = search.get_trials(deepcopy=False)[:1]
-    if space.enqueue and space.sampler.name != "grid" and first[0].state != TrialState.FAIL:
+    enqueued = space.enqueue and space.sampler.name != "grid"
+    if enqueued and first[0].params and first[0].state != TrialState.FAIL:
         config = space.config(first[0].params)
         found = [c for c in chosen if c.config == config]
         if found:
@@ -92,7 +94,19 @@ def drop_outdated(study: optuna.Study, candidates: list[Candidate]) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         point = trial.params or trial.system_attrs.get("fixed_params", {})
         if point.get("candidate") not in numbers:
-            end_waiting(study, trial.number, TrialState.FAIL, "overtaken by a longer search")
+            end_waiting(study, trial.number, TrialState.FAIL, OVERTAKEN)
+
+
+def enqueue_points(study: optuna.Study, points: list[dict[str, int]]) -> None:
+    """Enqueue the points that are not there yet; one that was overtaken in the queue may return."""
+    known = [
+        trial.system_attrs.get("fixed_params")
+        for trial in study.get_trials(deepcopy=False)
+        if trial.user_attrs.get("stopped") != OVERTAKEN
+    ]
+    for point in points:
+        if point not in known:
+            study.enqueue_trial(point)
 
 
 def rank_candidates(

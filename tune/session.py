@@ -142,8 +142,7 @@ class Session:
             return []
         confirm.drop_outdated(study, candidates)
         points = confirm.confirmation_points(space, candidates)
-        for point in points:
-            study.enqueue_trial(point, skip_if_exists=True)
+        confirm.enqueue_points(study, points)
         self.display.phase("confirmation", study, len(points))
         self._run(
             Bridge(
