@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -16,8 +17,19 @@ from tune.study import best_report, reports_of
 
 
 def trials_table(study: optuna.Study, objective: Objective) -> pd.DataFrame:
-    """number, state, why it stopped, params_*, best_* and last_* metrics, what was spent."""
-    return pd.DataFrame([_trial_row(t, objective) for t in study.get_trials(deepcopy=False)])
+    """number, state, why it stopped, params_*, best_* and last_* metrics, what was spent (UTC)."""
+    trials = study.get_trials(deepcopy=False)
+    table = pd.DataFrame([_trial_row(trial, objective) for trial in trials])
+    for name in ("started", "ended") if len(trials) else ():
+        table[name] = pd.to_datetime(table[name], utc=True)
+    # A conditional parameter is missing in some rows; whole numbers would become floats.
+    for name in {name for trial in trials for name in trial.params}:
+        kinds = {type(trial.params[name]) for trial in trials if name in trial.params}
+        if kinds == {int}:
+            table[f"params_{name}"] = table[f"params_{name}"].astype("Int64")
+        elif kinds == {bool}:
+            table[f"params_{name}"] = table[f"params_{name}"].astype("boolean")
+    return table
 
 
 def _trial_row(trial: FrozenTrial, objective: Objective) -> dict[str, Any]:
@@ -35,12 +47,17 @@ def _trial_row(trial: FrozenTrial, objective: Objective) -> dict[str, Any]:
         "tokens": last.get("tokens", 0),
         "seconds": last.get("seconds", 0.0),
         "attempts": trial.user_attrs.get("attempts", 1),
-        "started": trial.datetime_start,
-        "ended": trial.datetime_complete,
+        "started": _utc(trial.datetime_start),
+        "ended": _utc(trial.datetime_complete),
         **{f"params_{name}": value for name, value in trial.params.items()},
         **{f"best_{name}": best.get(name, math.nan) for name in metrics},
         **{f"last_{name}": last[name] for name in metrics},
     }
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    """Optuna's times are local and do not say so."""
+    return local.astimezone(UTC) if local else None
 
 
 def reports_table(study: optuna.Study) -> pd.DataFrame:

@@ -1,0 +1,156 @@
+"""The study as tables that pandas and others read."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from fakes import asked, finished, in_memory, opened, small_space
+from optuna.trial import TrialState
+from pandas.api import types
+
+from lstmcls.metrics import OBJECTIVES
+from tune.run_folder import RunFolder
+from tune.study import CONFIRMATION, open_study
+from tune.tables import reports_table, trials_table, write_tables
+
+folder = pytest.fixture(in_memory)
+SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "hidden_size": 16}
+ADAM = {"optimizer": "adam", "lr": 0.01, "hidden_size": 32}
+SPACE = small_space()
+
+
+@pytest.fixture
+def study(folder: Path) -> optuna.Study:
+    study = opened(folder / "study.journal", SPACE)
+    finished(study, SPACE.suggest, [0.5, 0.75, 0.25], **SGD)
+    finished(study, SPACE.suggest, [0.25], TrialState.PRUNED, **ADAM)
+    finished(study, SPACE.suggest, [], TrialState.FAIL)
+    asked(study, SPACE, None)
+    study.enqueue_trial(SGD)
+    return study
+
+
+def written(folder: Path, *studies: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    run = RunFolder(folder)
+    write_tables(run, list(studies), SPACE.objective)
+    return pd.read_parquet(run.trials), pd.read_parquet(run.reports)
+
+
+def test_a_row_a_trial(folder: Path, study: optuna.Study) -> None:
+    trials, _ = written(folder, study)
+    assert list(trials["number"]) == [0, 1, 2, 3, 4]
+    assert list(trials["state"]) == ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
+    assert list(trials["study"]) == ["search"] * 5
+    first: dict[str, Any] = trials.iloc[0].to_dict()
+    wanted = {
+        "stopped": "it ended", "objective": 0.75, "best_epoch": 2, "epochs": 3, "tokens": 300,
+        "seconds": 1.5, "attempts": 1, "params_optimizer": "sgd", "params_lr": 0.1,
+        "params_momentum": 0.5, "params_hidden_size": 16, "best_val_accuracy": 0.75,
+        "last_val_accuracy": 0.25,
+    }  # fmt: skip
+    assert {key: first[key] for key in wanted} == wanted
+    assert math.isnan(trials["params_momentum"][1])
+    assert math.isnan(trials["objective"][2])
+    assert list(trials["epochs"]) == [3, 1, 0, 0, 0]
+
+
+def test_a_row_a_report(folder: Path, study: optuna.Study) -> None:
+    _, reports = written(folder, study)
+    assert list(reports["trial"]) == [0, 0, 0, 1]
+    assert list(reports["step"]) == [1, 2, 3, 1]
+    assert list(reports["objective"]) == [0.5, 0.75, 0.25, 0.25]
+    assert {"epoch", "train_loss", "tokens", "seconds", *OBJECTIVES} <= set(reports.columns)
+    assert reports["time"].is_monotonic_increasing
+
+
+@pytest.fixture
+def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Optuna's times are local ones."""
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_shanghai")
+def test_types(folder: Path, study: optuna.Study) -> None:
+    trials, reports = written(folder, study)
+    for table, whole in ((trials, ["number", "attempts", "tokens"]),
+                         (reports, ["trial", "step", "tokens"])):  # fmt: skip
+        for name in whole:
+            assert types.is_integer_dtype(table[name]), name
+    for name in ("objective", "epochs", "seconds", "best_val_f1", "last_val_f1", "params_lr"):
+        assert types.is_float_dtype(trials[name]), name
+    for name in ("started", "ended"):
+        assert types.is_datetime64_any_dtype(trials[name]), name
+    for name in ("state", "stopped", "study", "params_optimizer"):
+        assert types.is_string_dtype(trials[name]) or trials[name].dtype == object, name
+    # One clock: what the trials' table says of time is comparable with the reports'.
+    assert str(trials["started"].dt.tz) == str(reports["time"].dt.tz) == "UTC"
+    assert (trials["started"][0] <= reports["time"]).all()
+    assert trials["ended"][0] >= reports["time"][2]
+    assert trials["ended"].isna().tolist() == [False, False, False, True, True]
+
+
+def test_whole_numbers_of_a_conditional_parameter_stay_whole(folder: Path) -> None:
+    space = small_space(
+        space={
+            "optimizer": {"categorical": ["sgd", "adam"]},
+            "layers": {"int": [1, 4], "when": {"optimizer": "adam"}},
+            "nesterov": {"categorical": [True, False], "when": {"optimizer": "sgd"}},
+        },
+        fixed={"momentum": 0.9},
+    )
+    study = opened(folder / "study.journal", space)
+    finished(study, space.suggest, [0.5], optimizer="adam", layers=3)
+    finished(study, space.suggest, [0.5], optimizer="sgd", nesterov=True)
+    trials, _ = written(folder, study)
+    assert types.is_integer_dtype(trials["params_layers"])
+    assert trials["params_layers"].tolist() == [3, pd.NA]
+    assert trials["params_nesterov"].tolist()[1] is True
+
+
+def test_both_studies_of_a_run(folder: Path, study: optuna.Study) -> None:
+    other = open_study(folder / "study.journal", CONFIRMATION, SPACE.objective)
+    other.enqueue_trial({"candidate": 0, "seed": 1000})
+    finished(other, lambda trial: trial.suggest_int("candidate", 0, 9), [0.5])
+    trials, reports = written(folder, study, other)
+    assert list(trials["study"]) == ["search"] * 5 + ["confirmation"]
+    assert list(reports["study"]) == ["search"] * 4 + ["confirmation"]
+    assert types.is_integer_dtype(trials["number"])
+
+
+def test_an_empty_study(folder: Path) -> None:
+    study = opened(folder / "study.journal", SPACE)
+    assert len(trials_table(study, SPACE.objective)) == len(reports_table(study)) == 0
+    trials, reports = written(folder, study)
+    assert len(trials) == len(reports) == 0
+
+
+def test_trials_without_a_report(folder: Path) -> None:
+    study = opened(folder / "study.journal", SPACE)
+    asked(study, SPACE, None)
+    trials, reports = written(folder, study)
+    assert len(trials) == 1
+    assert len(reports) == 0
+    assert types.is_datetime64_any_dtype(trials["started"])
+
+
+def test_nothing_is_lost_on_the_way_to_the_file(folder: Path, study: optuna.Study) -> None:
+    trials, reports = written(folder, study)
+    made = trials_table(study, SPACE.objective)
+    assert list(trials.columns) == list(made.columns)
+    pd.testing.assert_frame_equal(
+        trials.drop(columns="study"), made.drop(columns="study"), check_dtype=False
+    )
+    pd.testing.assert_frame_equal(
+        reports.drop(columns="study"), reports_table(study), check_dtype=False
+    )
