@@ -22,7 +22,6 @@ from lstmcls.files import replacing
 KEPT = 2  # checkpoints a trial; the older one is for the day when the newer is damaged
 SHARE = 0.05  # of a trial's time that writing checkpoints may take
 DIGEST = 32  # bytes at the end of the file
-WEIGHTS = "best.safetensors"
 
 
 class Checkpoints:
@@ -72,11 +71,17 @@ class Checkpoints:
                 damaged.append(f"checkpoint {path.name} is damaged ({why}), passed over")
         return None, damaged
 
-    def save_weights(self, weights: dict[str, Tensor]) -> None:
-        """Keep the weights of the best report so far, written before it is reported."""
-        with replacing(self.folder / WEIGHTS) as path:
+    def save_weights(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Keep the weights of report `step`, the best so far, written before it is reported.
+
+        Those of the best before it stay too: the report may come when the search has just ended,
+        and is then not recorded.
+        """
+        with replacing(self.folder / f"best-{step:06d}.safetensors") as path:
             # Written by Python, whose OSError tells a full disk from other faults.
             path.write_bytes(save({name: tensor.contiguous() for name, tensor in weights.items()}))
+        for old in sorted(self.folder.glob("best-*.safetensors"))[:-KEPT]:
+            old.unlink()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.pt"))
@@ -86,9 +91,9 @@ def trial_folder(checkpoints: Path, study: str, number: int) -> Path:
     return checkpoints / f"{study}-{number:05d}"
 
 
-def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a trial's best report."""
-    weights: dict[str, Tensor] = load_file(str(folder / WEIGHTS))
+def load_weights(folder: Path, step: int) -> dict[str, Tensor]:
+    """The weights of a trial's best report, which is `step`."""
+    weights: dict[str, Tensor] = load_file(str(folder / f"best-{step:06d}.safetensors"))
     return weights
 
 

@@ -87,7 +87,7 @@ def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> N
         pad_to=pad_to,
     ):
         if state.best is report and state.best_weights is not None:
-            checkpoints.save_weights(state.best_weights)
+            checkpoints.save_weights(report.step, state.best_weights)
         checkpoints.save_when_due(report.step, state.to_dict())
         _report(report, order.objective, notes)
 

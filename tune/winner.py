@@ -72,7 +72,7 @@ def export(
     """
     torch.set_num_threads(share.threads)
     try:
-        weights = load_weights(winner.folder)
+        weights = load_weights(winner.folder, winner.report["step"])
     except (OSError, SafetensorError) as error:
         raise RunFailed(
             f"the weights of trial {winner.trial} cannot be read ({error}); train it again: "
@@ -129,7 +129,7 @@ def _probabilities(
     torch.set_num_threads(share.threads)
     device = torch.device("cuda" if share.gpu else "cpu")
     model = LSTMClassifier(winner.config, prepared.vocab_size, len(prepared.labels))
-    model.load_state_dict(load_weights(winner.folder))
+    model.load_state_dict(load_weights(winner.folder, winner.report["step"]))
     pad_to = int(prepared.info["max_length"]) if winner.config.padding == "counted" else None
     with precision(winner.config, device):
         return class_probabilities(model.to(device), rows, rows.on(device), pad_to)

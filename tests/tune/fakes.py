@@ -200,7 +200,7 @@ class Driver:
         """The worker saves weights and a checkpoint, then reports."""
         folder = self.bridge.folder(trial.config["number"])
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "best.safetensors").touch()
+        (folder / "best-000001.safetensors").touch()
         (folder / "000001.pt").touch()
         step = step or trial.last_result.get("step", trial.config["recorded"]) + 1
         result = {**a_report(step, objective), "note": ""}
@@ -233,5 +233,5 @@ class Driver:
 
     def kept(self) -> set[int]:
         """The trials whose weights are there."""
-        found = self.bridge.checkpoints.glob(f"{SEARCH}-*/best.safetensors")
+        found = self.bridge.checkpoints.glob(f"{SEARCH}-*/best-*.safetensors")
         return {int(path.parent.name.split("-")[1]) for path in found}

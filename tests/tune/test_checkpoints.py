@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 from tune.checkpoints import (
     KEPT,
     SHARE,
-    WEIGHTS,
     Checkpoints,
     drop_all,
     drop_states,
@@ -198,22 +197,34 @@ def test_cheap_ones_are_written_at_every_report(folder: Path) -> None:
 def test_weights(folder: Path) -> None:
     checkpoints = Checkpoints(folder)
     weights = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2)}
-    checkpoints.save_weights({"a": torch.zeros(1)})
-    checkpoints.save_weights(weights)
-    found = load_weights(folder)
+    for step in (1, 3):
+        checkpoints.save_weights(step, {"a": torch.zeros(step)})
+    checkpoints.save_weights(12, weights)
+    found = load_weights(folder, 12)
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
-    (folder / WEIGHTS).write_bytes(b"damaged")
+    # The best before it: report 12 may not have reached the driver when the search ended.
+    assert len(load_weights(folder, 3)["a"]) == 3
+    with pytest.raises(FileNotFoundError):
+        load_weights(folder, 1)
+    next(folder.glob("best-*12.*")).write_bytes(b"damaged")
     with pytest.raises(SafetensorError):
-        load_weights(folder)
+        load_weights(folder, 12)
+
+
+def test_a_trial_that_starts_anew_keeps_the_weights_that_are_recorded(folder: Path) -> None:
+    checkpoints = Checkpoints(folder)
+    for step in (4, 9, 1):
+        checkpoints.save_weights(step, {"a": torch.zeros(step)})
+    assert len(load_weights(folder, 9)["a"]) == 9
 
 
 def test_what_a_finished_trial_leaves(folder: Path) -> None:
     trial = trial_folder(folder, "search", 7)
     assert trial.name == "search-00007"
-    saved(trial, 1, 2).save_weights({"a": torch.ones(1)})
+    saved(trial, 1, 2).save_weights(2, {"a": torch.ones(1)})
     drop_states(trial)
-    assert [path.name for path in trial.iterdir()] == [WEIGHTS]
+    assert [path.name for path in trial.iterdir()] == ["best-000002.safetensors"]
     drop_all(trial)
     assert not trial.exists()
     drop_states(trial)
