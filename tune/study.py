@@ -104,17 +104,27 @@ def repair_journal(path: Path) -> int:
     return len(content) - whole
 
 
+def read_study(journal: Path, name: str) -> optuna.Study | None:
+    """The study `name` of a journal, where there is one; nothing is written."""
+    with suppress(KeyError):
+        return optuna.load_study(
+            study_name=name,
+            storage=JournalStorage(_Journal(journal)),
+            pruner=optuna.pruners.NopPruner(),
+        )
+    return None
+
+
 def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:
     """The study `name` of a run's journal, made when it is not there yet.
 
-    Nothing is written when it is there: `create_study(load_if_exists=True)` would add a line,
-    and another run's journal may be read while its own driver writes it.
+    `create_study(load_if_exists=True)` would add a line even where it is there.
     """
-    storage, pruner = JournalStorage(_Journal(journal)), optuna.pruners.NopPruner()
-    with suppress(KeyError):
-        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    return optuna.create_study(
-        storage=storage, study_name=name, direction=objective.direction, pruner=pruner
+    return read_study(journal, name) or optuna.create_study(
+        storage=JournalStorage(_Journal(journal)),
+        study_name=name,
+        direction=objective.direction,
+        pruner=optuna.pruners.NopPruner(),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lstmcls.config import TrainConfig
+from lstmcls.config import VARIANTS, TrainConfig
 from tune.run_folder import RunFolder
 from tune.space import SearchSpace, load_space
-from tune.study import SEARCH, open_study, ranked
+from tune.study import SEARCH, ranked, read_study
 
 TAKEN = 5  # configurations, the best first
 
@@ -18,7 +18,9 @@ def warm_start_points(space: SearchSpace, run: RunFolder) -> tuple[list[dict[str
     Only configurations that `space` gives back exactly fit; the seed does not count.
     """
     other = load_space(str(run.space))
-    study = open_study(run.journal, SEARCH, other.objective)
+    study = read_study(run.journal, SEARCH)  # its own driver may be writing it
+    if study is None:
+        return [], []
     points: list[dict[str, Any]] = []
     left_out = []
     for trial, _ in ranked(study, other.objective)[:TAKEN]:
@@ -32,15 +34,25 @@ def warm_start_points(space: SearchSpace, run: RunFolder) -> tuple[list[dict[str
 
 def point_of(space: SearchSpace, config: TrainConfig) -> tuple[dict[str, Any], list[str]]:
     """The point at which `space` suggests `config`, and what keeps it from doing so."""
+    first = _point_of(space, config, config.variant)
+    if not first[1]:
+        return first
+    # Beside a parameter that sets a switch, another variant may come to the same network.
+    others = (_point_of(space, config, variant) for variant in VARIANTS)
+    return next((other for other in others if not other[1]), first)
+
+
+def _point_of(
+    space: SearchSpace, config: TrainConfig, variant: str
+) -> tuple[dict[str, Any], list[str]]:
     point: dict[str, Any] = {}
     misfits = []
     for parameter in space.parameters:
         if not parameter.is_active(point):
             continue
-        field = parameter.field
-        value = config.variant if field == "variant" else getattr(config, field)
+        value = variant if parameter.field == "variant" else getattr(config, parameter.field)
         if parameter.contains(value):
-            point[parameter.name] = value
+            point[parameter.name] = parameter.snap(value)
         else:
             misfits.append(f"{parameter.name} {value!r} is outside the space")
     if misfits:

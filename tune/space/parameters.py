@@ -87,7 +87,7 @@ class Parameter:
         if self.kind == "categorical":
             return value in self.choices
         low, high = self.bounds()
-        if not low <= value <= high:
+        if not low <= value <= high or (self.kind == "int" and value != int(value)):
             return False
         return self.step is None or abs(self.snap(value) - value) < 1e-8 * self.step
 

@@ -1,0 +1,84 @@
+"""`--data`: a prepared folder, or a file that is prepared once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import reviews, write_csv
+
+from lstmcls.cli import BadInput
+from lstmcls.dataset import load_prepared
+from tune.data import prepared_folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "shop.csv", reviews(60))
+    return tmp_path
+
+
+def made(data: str, text: str | None = None, label: str | None = None) -> Path:
+    return prepared_folder(data, text, label, progress=False)
+
+
+def test_a_prepared_folder_is_taken_as_it_is(home: Path, prepared_folder: Path) -> None:
+    relative = os.path.relpath(prepared_folder)
+    assert made(relative) == prepared_folder.resolve()
+    assert not (home / "results").exists()
+
+
+def test_a_folder_that_is_not_prepared(home: Path) -> None:
+    with pytest.raises(BadInput, match="not a prepared folder"):
+        made(str(home))
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"), [("nothing.csv", ""), ("review", "; did you mean 'reviews'?")]
+)
+def test_no_such_data(home: Path, data: str, hint: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        made(data)
+    assert str(caught.value).startswith(f"--data {data}: no such file or folder")
+    assert str(caught.value).endswith(hint)
+    assert not (home / "results").exists()
+
+
+def test_a_file_is_prepared_once_and_again_when_it_changes(home: Path) -> None:
+    folder = made("shop.csv")
+    assert folder.parent == home / "results" / "prepared"
+    assert folder.name.startswith("shop-")
+    assert load_prepared(folder).labels == ["neg", "pos"]
+    before = (folder / "dataset.json").stat().st_mtime_ns
+    assert made("shop.csv") == folder
+    assert (folder / "dataset.json").stat().st_mtime_ns == before
+    # Other columns or other rows are other data.
+    assert made("shop.csv", "text", "label") != folder
+    write_csv(home / "shop.csv", reviews(70))
+    assert made("shop.csv") != folder
+    assert len({path.name for path in folder.parent.iterdir()}) == 3
+
+
+def test_two_files_of_one_name_are_two_data_sets(home: Path) -> None:
+    (home / "a").mkdir()
+    write_csv(home / "a" / "shop.csv", reviews(60))
+    os.utime(home / "a" / "shop.csv", ns=(1, 1))
+    os.utime(home / "shop.csv", ns=(1, 1))
+    assert made("shop.csv") != made("a/shop.csv")
+
+
+def test_what_cannot_be_prepared_leaves_nothing_that_looks_prepared(home: Path) -> None:
+    (home / "empty.csv").write_text("text,label\n", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(BadInput):
+            made("empty.csv")
+    assert not list((home / "results").rglob("dataset.json"))
+
+
+def test_a_damaged_preparation_is_named(home: Path) -> None:
+    folder = made("shop.csv")
+    (folder / "val.parquet").unlink()
+    with pytest.raises(BadInput, match=r"val\.parquet missing; prepare the data again"):
+        made("shop.csv")
