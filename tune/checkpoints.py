@@ -71,6 +71,11 @@ class Checkpoints:
                 damaged.append(f"checkpoint {path.name} is damaged ({why}), passed over")
         return None, damaged
 
+    def clear(self) -> None:
+        """Delete all that is there: it is of another trial of this number."""
+        drop_all(self.folder)
+        self.folder.mkdir(parents=True)
+
     def save_weights(self, step: int, weights: dict[str, Tensor]) -> None:
         """Keep the weights of report `step`, the best so far, written before it is reported.
 

@@ -103,12 +103,14 @@ class Display:
 
     def _table(self) -> Group:
         table = Table(box=None, padding=(0, 1), expand=False)
-        for heading in ("trial", "epoch", self._objective.metric, "curve", "parameters"):
-            table.add_column(heading, no_wrap=True, overflow="ellipsis")
+        for heading in ("trial", "epoch", self._objective.metric, "curve"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("parameters")  # the only one that gives way in a narrow terminal
         for number, row in list(self._running.items())[:SHOWN]:
             curve = row["curve"]
             last = f"{curve[-1]:.4f}" if curve else "-"
-            table.add_row(str(number), f"{row['epoch']:g}", last, _sparkline(curve), row["params"])
+            params = Text(row["params"], no_wrap=True, overflow="ellipsis")
+            table.add_row(str(number), f"{row['epoch']:g}", last, _sparkline(curve), params)
         counts = ", ".join(f"{count} {state}" for state, count in self._counts.items())
         best = f"best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else "no result"
         left = ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services
+from ray._private import ray_constants, services
 
 from lstmcls.cli import BadInput
 from tune.space import Resources
@@ -93,6 +93,9 @@ def start_ray(address: str | None, log: Path) -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
     _log_to(log)
     if address is None:
+        # Ray turns 127.0.0.1 into the outward address, except where it knows no clusters.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the same for its servers
         services.ConsolePopen = _OwnGroup
         ray.init(
             include_dashboard=False,

@@ -6,6 +6,7 @@ Functions only: this module runs as `__main__`, so nothing in it may cross a pro
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +30,28 @@ from tune.warm_start import warm_start_points
 
 def main() -> int:
     args = _parser().parse_args()
-    space, folder = _resumed(args) if args.resume is not None else _new(args)
+    space = _resumed(args) if args.resume is not None else _new(args)
     prepared = load_prepared(Path(str(space.data)))
+    # Only now, when all input has been found good, is a folder made.
+    folder = RunFolder(args.resume) if args.resume is not None else new_run(_name(args), args.out)
     with folder.locked():
         return _search(folder, space, prepared, args)
 
 
-def _new(args: argparse.Namespace) -> tuple[SearchSpace, RunFolder]:
+def _new(args: argparse.Namespace) -> SearchSpace:
     name = args.space or "full"
     space = _with_options(load_space(name), args, name)
     if args.warm_start is not None:
         existing_run(args.warm_start)
     data = prepared_folder(space.data or "reviews", args.text, args.label, not args.quiet)
-    space = parse_space({**space.to_dict(), "data": str(data)}, name)
-    return space, new_run(Path(name).stem, args.out)
+    return parse_space({**space.to_dict(), "data": str(data)}, name)
 
 
-def _resumed(args: argparse.Namespace) -> tuple[SearchSpace, RunFolder]:
+def _name(args: argparse.Namespace) -> str:
+    return Path(args.space or "full").stem
+
+
+def _resumed(args: argparse.Namespace) -> SearchSpace:
     folder = existing_run(args.resume)
     for option in ("space", "data", "text", "label", "out", "seed", "set", "warm_start"):
         if getattr(args, option):
@@ -53,7 +59,7 @@ def _resumed(args: argparse.Namespace) -> tuple[SearchSpace, RunFolder]:
                 f"--{option.replace('_', '-')}: a resumed search keeps what it was started with; "
                 "only its budget and its resources can change"
             )
-    return _with_options(load_space(str(folder.space)), args, str(folder.space)), folder
+    return _with_options(load_space(str(folder.space)), args, str(folder.space))
 
 
 def _search(
@@ -75,6 +81,9 @@ def _search(
         for note in share.notes:
             display.note(note)
         outcome = Session(folder, space, prepared, share, display, points).conduct()
+    except KeyboardInterrupt:
+        print(f"stopped at once; go on with: {_resume(folder)}")
+        return INTERRUPTED
     finally:
         display.close()
         ray.shutdown()
@@ -82,7 +91,7 @@ def _search(
 
 
 def _tell(folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Outcome) -> int:
-    resume = f"python -m tune.search --resume {folder.path}"
+    resume = _resume(folder)
     if outcome.interrupted:
         if outcome.winner is not None:
             print(f"best so far: {folder.best}")
@@ -98,6 +107,10 @@ def _tell(folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Ou
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
     print(f"run:     {folder.path}")
     return OK
+
+
+def _resume(folder: RunFolder) -> str:
+    return f"python -m tune.search --resume {shlex.quote(str(folder.path))}"
 
 
 def _with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> SearchSpace:

@@ -70,6 +70,13 @@ def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> N
     checkpoints = Checkpoints(trial_folder(order.checkpoints, order.study, spec["number"]))
     state = TrainingState.create(config, data.vocab_size, len(data.labels), device)
     saved, notes = checkpoints.load(device)
+    if saved is not None and saved.get("config") != config.to_dict():
+        # The journal was restored from a backup and gave the number away once more.
+        notes.append("its checkpoint is of another configuration, passed over")
+        saved = None
+        checkpoints.clear()
+    elif saved is None and not spec["recorded"]:
+        checkpoints.clear()
     if saved is not None:
         state.restore(saved)
     if notes or (saved is None and spec["recorded"]):

@@ -1,0 +1,210 @@
+"""Faults during a search, each made for real."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from driving import Driver, search, trials, unfinished, write_space
+from optuna.trial import TrialState
+
+LONG = {"epochs": 400, "batch_size": 8, "report_every": 1}
+
+
+def test_a_dead_worker_is_replaced_and_its_trial_goes_on(
+    prepared_folder: Path, tmp_path: Path
+) -> None:
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed=LONG,
+        budget={"trials": 1},
+        resources={"concurrency": 1},
+    )
+    driver = Driver(tmp_path, "--space", space, "--out", "run")
+    for attempt in range(1, 4):  # once more than a trial is tried again
+        known = driver.err.count(" epoch ")
+        driver.until(lambda k=known: driver.err.count(" epoch ") > k + 2, "reports")  # type: ignore[misc]
+        driver.workers()[0].kill()
+        driver.until(lambda a=attempt: driver.err.count("worker died") >= a, "the death")  # type: ignore[misc]
+    assert driver.wait() == 1
+    (trial,) = trials(tmp_path / "run")
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["attempts"] == 3
+    assert "worker died" in trial.user_attrs["stopped"]
+    steps = sorted(trial.intermediate_values)
+    assert steps == list(range(1, len(steps) + 1))  # it went on, and no report came twice
+    assert len(steps) >= 9
+
+
+def test_divergence_and_memory_fail_their_trials_alone(
+    prepared_folder: Path, tmp_path: Path
+) -> None:
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        space={
+            "lr": {"categorical": [0.01, 1000]},
+            "hidden_size": {"categorical": [8, 8192]},
+        },
+        fixed={"optimizer": "sgd", "clip_norm": 0, "weight_decay": 10, "layers": 4, "epochs": 1},
+        enqueue=[
+            {"lr": 1000, "hidden_size": 8},
+            {"lr": 0.01, "hidden_size": 8192},
+            {"lr": 0.01, "hidden_size": 8},
+        ],
+        budget={"trials": 3},
+        asha=False,
+    )
+    # Set on this process while it starts the search: the limit is inherited, and given back.
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, hard))
+    try:
+        driver = Driver(tmp_path, "--space", space, "--out", "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    assert driver.wait() == 0, driver.err
+    diverged, huge, good = trials(tmp_path / "run")
+    assert diverged.state == TrialState.FAIL
+    assert diverged.user_attrs["stopped"].startswith("diverged: ")
+    assert huge.state == TrialState.FAIL
+    assert huge.user_attrs["stopped"].startswith("out of memory: ")
+    assert huge.user_attrs["share"] == 2
+    assert huge.user_attrs["attempts"] == 2
+    assert good.state == TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_saves_and_tells_how_to_go_on(
+    number: signal.Signals, prepared_folder: Path, tmp_path: Path
+) -> None:
+    space = write_space(tmp_path / "s.yaml", prepared_folder, fixed=LONG)
+    run = tmp_path / "run"
+    driver = Driver(tmp_path, "--space", space, "--out", run)
+    driver.until(lambda: driver.err.count(" epoch ") > 4, "reports")
+    driver.signal(number)
+    assert driver.wait() == 130, driver.err
+    assert driver.out.strip().splitlines()[-1] == (
+        f"interrupted; go on with: python -m tune.search --resume {run}"
+    )
+    assert {t.state for t in unfinished(run)} == {TrialState.WAITING}
+    assert (run / "best" / "model.safetensors").is_file()
+    assert (run / "trials.parquet").is_file()
+    assert "Traceback" not in driver.err
+
+
+def test_a_second_signal_stops_at_once(prepared_folder: Path, tmp_path: Path) -> None:
+    # Reports that take long, so that the first signal alone would wait for them.
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={"epochs": 4000, "batch_size": 1, "report_every": 1000},
+        asha=False,
+    )
+    driver = Driver(tmp_path, "--space", space, "--out", "run")
+    driver.until(driver.workers, "a worker")
+    time.sleep(5)
+    driver.signal(signal.SIGINT)
+    time.sleep(1)
+    assert driver.process.poll() is None
+    driver.signal(signal.SIGINT)
+    assert driver.wait() == 130, driver.err
+    assert "--resume" in (driver.out + driver.err)
+    assert not [t for t in trials(tmp_path / "run") if t.state == TrialState.RUNNING]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("large", [True, False], ids=["checkpoints", "journal"])
+def test_a_full_disk_stops_the_search_and_loses_nothing(
+    large: bool, small_disk: Path, prepared_folder: Path, tmp_path: Path
+) -> None:
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        space={"hidden_size": {"int": [256, 260], "step": 4}} if large else {},
+        fixed={"epochs": 4 if large else 100, "report_every": 1},
+        budget={"trials": 3},
+    )
+    run = small_disk / "run"
+    driver = Driver(tmp_path, "--space", space, "--out", run)
+    driver.until(lambda: (run / "study.journal").exists(), "the journal")
+    filler = small_disk / "filler"
+    if not large:
+        driver.until(lambda: driver.err.count(" epoch ") > 3, "reports")
+        free = os.statvfs(small_disk)
+        filler.write_bytes(b"\0" * (free.f_bavail * free.f_frsize))
+    assert driver.wait() == 1, driver.err
+    assert "failed: disk full" in driver.err
+    assert "Traceback" not in driver.err
+    before = [t.params for t in trials(run)]
+    filler.unlink(missing_ok=True)
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    resumed = search(tmp_path, "--resume", run)
+    assert resumed.process.returncode == 0, resumed.err
+    assert [t.params for t in trials(run)][: len(before)] == before
+    assert not unfinished(run)
+    assert not [t for t in trials(run) if t.state == TrialState.FAIL]
+
+
+def test_damaged_checkpoints_are_passed_over(prepared_folder: Path, tmp_path: Path) -> None:
+    space = write_space(tmp_path / "s.yaml", prepared_folder, fixed={**LONG, "epochs": 120}, budget={"trials": 2}, asha=False)
+    run = tmp_path / "run"
+    driver = Driver(tmp_path, "--space", space, "--out", run)
+
+    def two_deep() -> list[Path]:
+        folders = run.glob("checkpoints/search-*")
+        return [f for f in folders if len(list(f.glob("*.pt"))) == 2]
+
+    driver.until(lambda: len(two_deep()) == 2, "two checkpoints of two trials")
+    os.killpg(driver.process.pid, signal.SIGKILL)
+    driver.assert_gone()
+    one, both = two_deep()
+    newest = max(one.glob("*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    for path in both.glob("*.pt"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    resumed = search(tmp_path, "--resume", run)
+    assert resumed.process.returncode == 0, resumed.err
+    assert resumed.err.count("is damaged") == 3
+    assert "goes on from epoch 0" in resumed.err
+    for trial in trials(run):
+        steps = sorted(trial.intermediate_values)
+        assert steps == list(range(1, len(steps) + 1))
+
+
+def test_budgets(prepared_folder: Path, tmp_path: Path) -> None:
+    space = write_space(tmp_path / "s.yaml", prepared_folder, fixed=LONG)
+    none = search(tmp_path, "--space", space, "--out", "none", "--minutes", 0.01)
+    assert none.process.returncode == 1
+    assert "no trial came to its first report within the budget" in none.err
+    target = search(tmp_path, "--space", space, "--out", "target", "--target", 0.1)
+    assert target.process.returncode == 0, target.err
+    assert "target reached" in target.err
+    assert len(trials(tmp_path / "target")) <= 2
+    short = search(tmp_path, "--space", space, "--out", "short", "--minutes", 0.4)
+    assert short.process.returncode == 0, short.err
+    assert {t.user_attrs["stopped"] for t in trials(tmp_path / "short")} >= {"time is up"}
+    assert not unfinished(tmp_path / "short")

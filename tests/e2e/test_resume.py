@@ -1,0 +1,188 @@
+"""Killed at any moment, resumed each time: nothing is lost, nothing runs twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from driving import Driver, facts, search, trials, unfinished, write_space
+from optuna.trial import TrialState
+
+from tune.scheduler import StudyASHA, replay
+from tune.space import load_space
+from tune.study import SEARCH, open_study
+
+KILLS = 10
+
+
+def _kill(driver: Driver, whom: str) -> None:
+    """SIGKILL to the driver, a worker, the raylet, or all at once."""
+    if whom == "all":
+        os.killpg(driver.process.pid, signal.SIGKILL)
+        for process in driver.family():
+            process.kill()
+    elif whom == "driver":
+        driver.process.kill()
+    else:
+        victims = driver.workers() if whom == "worker" else driver.named("raylet/raylet")
+        for victim in victims[:1]:
+            victim.kill()
+
+
+def _check_history(before: list[optuna.trial.FrozenTrial], run: Path) -> None:
+    """What was finished stays as it was; what was not keeps its number, parameters, reports."""
+    after = trials(run)
+    assert len(after) >= len(before)
+    for old, new in zip(before, after, strict=False):
+        if old.state.is_finished():
+            assert facts(old) == facts(new)
+        assert old.number == new.number
+        assert old.params.items() <= new.params.items()
+        reports = facts(new)["reports"]
+        assert facts(old)["reports"].items() <= reports.items()
+
+
+@pytest.mark.timeout(600)
+def test_killed_ten_times_in_one_search(prepared_folder: Path, tmp_path: Path) -> None:
+    draw = random.Random(7)
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={"epochs": 12, "batch_size": 16},
+        budget={"trials": 12},
+    )
+    run = tmp_path / "run"
+    before: list[optuna.trial.FrozenTrial] = []
+    first: tuple[Any, ...] = ("--space", space, "--out", run)
+    for kill in range(KILLS):
+        driver = Driver(tmp_path, *(first if kill == 0 else ("--resume", run)))
+        whom = ["driver", "worker", "all", "raylet"][kill % 4]
+        if kill % 5 == 4:  # before anything has run
+            time.sleep(draw.uniform(1, 4))
+        else:
+            recorded = _count(run)
+            driver.until(lambda r=recorded: _count(run) > r, "a report")  # type: ignore[misc]
+            time.sleep(draw.uniform(0, 1.5))
+        _kill(driver, whom)
+        if whom == "worker":
+            time.sleep(draw.uniform(0, 2))
+            _kill(driver, "driver")
+        driver.process.wait(60)
+        driver.assert_gone()
+        if (run / "study.journal").exists():
+            _check_history(before, run)
+            before = trials(run)
+        else:
+            first = ("--space", space, "--out", run)
+    last = search(tmp_path, "--resume", run)
+    assert last.process.returncode == 0, last.err
+    _check_history(before, run)
+    found = trials(run)
+    assert len(found) == 12
+    assert {t.state for t in found} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in found:
+        steps = sorted(trial.intermediate_values)
+        assert steps == list(range(1, len(steps) + 1))
+        assert trial.state == TrialState.PRUNED or steps[-1] == 12
+    _check_rungs(run)
+
+
+def _count(run: Path) -> int:
+    if not (run / "study.journal").exists():
+        return 0
+    return (run / "study.journal").read_text(encoding="utf-8").count('"intermediate_value"')
+
+
+def _check_rungs(run: Path) -> None:
+    """Every rung holds the first report at or past it, of every trial that came so far."""
+    space = load_space(str(run / "space.yaml"))
+    assert space.asha is not None
+    study = open_study(run / "study.journal", SEARCH, space.objective)
+    scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
+    replay(scheduler, study, space)
+    for milestone, recorded in scheduler.rungs().items():
+        expected = {
+            trial.number: trial.intermediate_values[int(milestone)]
+            for trial in study.get_trials()
+            if int(milestone) in trial.intermediate_values
+        }
+        assert recorded == expected
+
+
+def test_one_at_a_time_goes_on_as_if_never_interrupted(
+    prepared_folder: Path, tmp_path: Path
+) -> None:
+    space = write_space(
+        tmp_path / "s.yaml", prepared_folder, resources={"concurrency": 1}, fixed={"epochs": 6}
+    )
+    whole = search(tmp_path, "--space", space, "--out", "whole", "--quiet")
+    assert whole.process.returncode == 0, whole.err
+    run = tmp_path / "cut"
+    driver = Driver(tmp_path, "--space", space, "--out", run)
+    driver.until(lambda: _count(run) > 8, "the eighth report")
+    _kill(driver, "all")
+    driver.process.wait(60)
+    with open(run / "study.journal", "ab") as journal:  # and its last line cut short
+        journal.write(b'{"op_code":5,"worker_id":"x","trial_id"')
+    resumed = search(tmp_path, "--resume", run)
+    assert resumed.process.returncode == 0, resumed.err
+    assert "was dropped" in resumed.err
+    assert [facts(t) for t in trials(run)] == [facts(t) for t in trials(tmp_path / "whole")]
+
+
+def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_path: Path) -> None:
+    space = write_space(
+        tmp_path / "s.yaml", prepared_folder, budget={"trials": 2}, confirm={"top": 1, "seeds": 2}
+    )
+    run = tmp_path / "run"
+    driver = Driver(tmp_path, "--space", space, "--out", run)
+    driver.until_said("search begins")
+    second = search(tmp_path, "--resume", run)
+    assert second.process.returncode == 2
+    assert "another search is writing here" in second.err
+    driver.until_said("confirmation begins")
+    time.sleep(1)
+    driver.signal(signal.SIGTERM)
+    assert driver.wait() == 130
+    finished = [facts(t) for t in trials(run)]
+    longer = search(tmp_path, "--resume", run, "--trials", 4)
+    assert longer.process.returncode == 0, longer.err
+    assert [facts(t) for t in trials(run)][:2] == finished
+    assert len(trials(run)) == 4
+    assert not unfinished(run)
+    assert "confirmed on fresh seeds" in longer.out
+    narrow = write_space(
+        tmp_path / "narrow.yaml",
+        prepared_folder,
+        space={"hidden_size": {"int": [4, 4], "step": 4}},
+        budget={"trials": 5},
+    )
+    warm = search(tmp_path, "--space", narrow, "--out", "warm", "--warm-start", run)
+    assert warm.process.returncode == 0, warm.err
+    best = max(t.value for t in trials(run) if t.value is not None)
+    fits = [t for t in trials(run) if t.params["hidden_size"] == 4]
+    assert f"{len(fits)} configurations of {run} enqueued" in warm.err
+    assert warm.err.count("does not fit") == 4 - len(fits)
+    assert {t.params["lr"] for t in fits} <= {t.params["lr"] for t in trials(tmp_path / "warm")}
+    assert best > 0
+
+
+@pytest.mark.parametrize(
+    "option", [("--space", "full"), ("--data", "reviews"), ("--seed", "1"), ("--set", "lr=1")]
+)
+def test_a_resume_keeps_what_defines_the_run(
+    option: tuple[str, str], prepared_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_space(run / "space.yaml", prepared_folder)
+    (run / "study.journal").touch()
+    refused = search(tmp_path, "--resume", run, *option)
+    assert refused.process.returncode == 2
+    assert f"error: {option[0]}: a resumed search keeps" in refused.err
