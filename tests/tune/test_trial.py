@@ -1,0 +1,243 @@
+"""A trial in its worker: its reports, what it goes on from, how it fails. Only Ray is played."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray.tune
+import torch
+from fakes import in_memory
+
+from lstmcls.config import TrainConfig
+from lstmcls.dataset import Prepared
+from lstmcls.fit import Diverged, TrainingState, fit
+from tune.checkpoints import Checkpoints, load_weights
+from tune.space import Objective
+from tune.trial import (
+    DISK_FULL,
+    DIVERGED,
+    OUT_OF_MEMORY,
+    RAISED,
+    REPORT_KEYS,
+    Order,
+    _failure,
+    train_trial,
+)
+
+folder = pytest.fixture(in_memory)
+
+
+class Killed(BaseException):
+    """The worker's process ends."""
+
+
+class Worker:
+    """Trials in this process; what they report comes here."""
+
+    def __init__(self, folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.prepared = prepared
+        self.order = Order("search", folder, Objective(), threads=1, gpus=0)
+        self.folder = folder / "search-00003"
+        self.dies_after = math.inf
+        monkeypatch.setattr(ray.tune, "report", self.report)
+
+    def report(self, result: dict[str, Any]) -> None:
+        json.dumps(result)  # plain values only
+        self.results.append(result)
+        if len(self.results) >= self.dies_after:
+            raise Killed
+
+    def train(
+        self, config: TrainConfig, recorded: int = 0, dies_after: float = math.inf
+    ) -> list[dict[str, Any]]:
+        self.results: list[dict[str, Any]] = []
+        self.dies_after = dies_after
+        spec = {"number": 3, "train": config.to_dict(), "recorded": recorded, "share": 1}
+        with contextlib.suppress(Killed):
+            train_trial(spec, self.prepared, self.order)
+        return self.results
+
+
+@pytest.fixture
+def worker(folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    return Worker(folder, prepared, monkeypatch)
+
+
+@pytest.fixture
+def config(tiny: TrainConfig) -> TrainConfig:
+    return dataclasses.replace(tiny, epochs=2)  # four reports
+
+
+def timeless(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in r.items() if k not in ("seconds", "note")} for r in results]
+
+
+def state_of(config: TrainConfig, prepared: Prepared) -> TrainingState:
+    return TrainingState.create(config, prepared.vocab_size, len(prepared.labels))
+
+
+def test_it_reports_what_fit_does(worker: Worker, config: TrainConfig) -> None:
+    results = worker.train(config)
+    splits = worker.prepared.splits
+    wanted = list(fit(state_of(config, worker.prepared), splits["train"], splits["val"]))
+    assert [r["step"] for r in results] == [1, 2, 3, 4]
+    for result, report in zip(results, wanted, strict=True):
+        assert set(result) == {*REPORT_KEYS, "note"}
+        assert result["objective"] == result["val_accuracy"] == report.val["accuracy"]
+        assert result["epoch"] == report.epoch
+        assert result["note"] == ""
+
+
+@pytest.mark.parametrize("objective", [Objective("val_loss", "min"), Objective("val_f1", "max")])
+def test_the_weights_are_those_of_the_best_report(
+    worker: Worker, config: TrainConfig, objective: Objective
+) -> None:
+    worker.order = dataclasses.replace(worker.order, objective=objective)
+    worker.train(config)
+    state, splits = state_of(config, worker.prepared), worker.prepared.splits
+    train, val = splits["train"], splits["val"]
+    list(fit(state, train, val, metric=objective.metric, mode=objective.mode))
+    assert state.best is not None
+    assert state.best_weights is not None
+    found = load_weights(worker.folder, state.best.step)
+    assert found.keys() == state.best_weights.keys()
+    assert all(torch.equal(found[name], state.best_weights[name]) for name in found)
+
+
+@pytest.mark.parametrize("padding", ["masked", "counted"])
+@pytest.mark.parametrize("dies_after", [1, 2, 3, 4])
+def test_a_trial_whose_worker_died_goes_on_to_the_same_reports(
+    worker: Worker, config: TrainConfig, dies_after: int, padding: str
+) -> None:
+    config = dataclasses.replace(config, padding=padding)
+    wanted = timeless(worker.train(config))
+    for path in worker.folder.iterdir():
+        path.unlink()
+    first = worker.train(config, dies_after=dies_after)
+    rest = worker.train(config, recorded=dies_after)
+    # What is known may come again, from an older checkpoint; nothing is left out or different.
+    found = {result["step"]: result for result in timeless([*first, *rest])}
+    assert [found[step] for step in sorted(found)] == wanted
+    assert timeless(rest) == [wanted[result["step"] - 1] for result in timeless(rest)]
+
+
+def test_a_report_that_was_lost_on_its_way_comes_again(worker: Worker, config: TrainConfig) -> None:
+    """The checkpoint is written first; the driver died before it recorded the report."""
+    worker.train(config, dies_after=1)
+    saved, _ = Checkpoints(worker.folder).load("cpu")
+    assert saved is not None
+    assert len(saved["reports"]) == 1
+    results = worker.train(config, recorded=0)
+    assert [result["step"] for result in results] == [1, 2, 3, 4]
+
+
+def test_a_finished_trial_has_nothing_to_report(worker: Worker, config: TrainConfig) -> None:
+    config = dataclasses.replace(config, epochs=0.5)
+    worker.train(config)
+    assert worker.train(config, recorded=1) == []
+
+
+def test_without_its_checkpoints_a_trial_starts_again_and_says_so(
+    worker: Worker, config: TrainConfig
+) -> None:
+    results = worker.train(config, recorded=2)
+    assert [result["step"] for result in results] == [1, 2, 3, 4]
+    assert [result["note"] for result in results] == ["goes on from epoch 0", "", "", ""]
+
+
+def test_damaged_checkpoints_are_told(worker: Worker, config: TrainConfig) -> None:
+    worker.train(config, dies_after=1)
+    for path in worker.folder.glob("*.pt"):
+        path.write_bytes(b"")
+    note = worker.train(config, recorded=1)[0]["note"]
+    assert note == (
+        "checkpoint 000001.pt is damaged (its checksum does not match), passed over; "
+        "goes on from epoch 0"
+    )
+
+
+def test_the_checkpoint_of_another_configuration_is_not_gone_on_from(
+    worker: Worker, config: TrainConfig
+) -> None:
+    """A journal that was restored from a backup gives old numbers to new configurations."""
+    worker.train(config, dies_after=2)
+    other = dataclasses.replace(config, lr=0.5)
+    results = worker.train(other)
+    assert [result["step"] for result in results] == [1, 2, 3, 4]
+    best = max(results, key=lambda result: (result["objective"], -result["step"]))
+    assert load_weights(worker.folder, best["step"])
+    assert results[0]["note"] == (
+        "its checkpoint is of another configuration, passed over; goes on from epoch 0"
+    )
+    for path in worker.folder.iterdir():
+        path.unlink()
+    assert timeless(worker.train(other)) == timeless(results)
+
+
+def test_nor_are_weights_that_one_left_kept(worker: Worker, config: TrainConfig) -> None:
+    worker.train(config)
+    for path in worker.folder.glob("*.pt"):
+        path.unlink()  # as at its end
+    (worker.folder / "best-000009.safetensors").touch()
+    (worker.folder / "best-000008.safetensors").touch()
+    results = worker.train(dataclasses.replace(config, epochs=0.5))
+    assert [result["step"] for result in results] == [1]
+    assert load_weights(worker.folder, 1)
+
+
+def test_a_diverging_trial_says_why(worker: Worker, config: TrainConfig) -> None:
+    wild = dataclasses.replace(
+        config, optimizer="sgd", lr=1000.0, momentum=0.99, weight_decay=10, epochs=10
+    )
+    last = worker.train(wild)[-1]
+    assert last["failure"] == DIVERGED
+    assert last["why"].startswith("the ")
+    assert "Diverged" in last["traceback"]
+    assert math.isnan(last["objective"])
+    assert last["epoch"] == 0.0
+    assert "step" not in last
+
+
+def test_a_disk_that_cannot_be_written_is_told(worker: Worker, config: TrainConfig) -> None:
+    worker.folder.parent.mkdir(exist_ok=True)
+    worker.folder.touch()  # where a folder should be
+    (last,) = worker.train(config)
+    assert last["failure"] == RAISED
+    assert last["why"].startswith("FileExistsError: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "why"),
+    [
+        (Diverged("the loss is nan"), DIVERGED, "the loss is nan"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), DISK_FULL, "[Errno 28] No space"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), DISK_FULL, "[Errno 122] Disk quota"),
+        (OSError(errno.EACCES, "denied"), RAISED, "PermissionError: [Errno 13] denied"),
+        (MemoryError(), OUT_OF_MEMORY, "MemoryError"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), OUT_OF_MEMORY, "CUDA out of mem"),
+        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you"),
+         OUT_OF_MEMORY, "[enforce]"),
+        (ValueError("a\nb"), RAISED, "ValueError: a"),
+        (KeyError(), RAISED, "KeyError: KeyError"),
+    ],
+)  # fmt: skip
+def test_kinds_of_failure(error: Exception, kind: str, why: str) -> None:
+    found = _failure(error)
+    assert found[0] == kind
+    assert found[1].startswith(why)
+    assert "\n" not in found[1]
+    assert len(found[1]) < 350
+
+
+def test_memory_that_the_host_does_not_have_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert _failure(caught.value)[0] == OUT_OF_MEMORY
