@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lstmcls.cli import BadInput
+from lstmcls.tokenizer import load_tokenizer
 
 FORMAT = 1  # of a prepared folder; raised when its files change
 SPLITS = ("train", "val", "test")
@@ -166,6 +167,13 @@ def load_prepared(folder: Path, splits: tuple[str, ...] = ("train", "val")) -> P
     """
     info = read_info(folder)
     vocab_size, classes = int(info["vocab_size"]), len(info["labels"])
+    # Needed only when the model is written, which is too late to hear that it is damaged.
+    known = load_tokenizer(folder / "tokenizer.json").get_vocab_size()
+    if known != vocab_size:
+        raise BadInput(
+            f"{folder}: tokenizer.json knows {known} tokens, dataset.json {vocab_size}; "
+            "prepare the data again"
+        )
     data = {name: _read_split(folder / f"{name}.parquet", vocab_size, classes) for name in splits}
     return Prepared(folder, info, data)
 

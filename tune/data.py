@@ -35,7 +35,6 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
     key = hashlib.sha256(repr([str(part) for part in seen]).encode()).hexdigest()[:8]
     folder = (RESULTS / "prepared" / f"{path.name.split('.')[0]}-{key}").resolve()
     if not (folder / "dataset.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         prepare([data], folder, text=text, label=label, progress=progress)
     read_info(folder)
     return folder

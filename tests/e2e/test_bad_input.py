@@ -1,7 +1,8 @@
-"""Bad input through the real commands: clear lines, status 2, no traceback, nothing written."""
+"""Bad input to every command: status 2, lines that say what to change, nothing written, no Ray."""
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import json
 import shutil
@@ -10,213 +11,274 @@ from pathlib import Path
 
 import pytest
 import ray
-import yaml
 from conftest import reviews, write_csv
-from driving import SPACE
+from driving import write_space
 
+from lstmcls.artifact import NEEDED
 from lstmcls.cli import run
+from tune.space import load_space
+from tune.study import SEARCH, open_study
 
-Make = Callable[[Path, Path, Path], list[str]]  # (tmp, prepared, artifact) -> the command
-
-
-def _raw(content: bytes | str, name: str = "x.csv", *options: str) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        path = tmp / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return ["lstmcls.prepare", str(path), "--out", str(tmp / "out"), *options]
-
-    return make
-
-
-def _good(*options: str) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        path = write_csv(tmp / "good.csv", reviews(60))
-        return ["lstmcls.prepare", str(path), "--out", str(tmp / "out"), *options]
-
-    return make
+SPACE = """\
+space:
+  lr: {float: [0.001, 0.1], log: true}
+  optimizer: {categorical: [sgd, adam]}
+  momentum: {float: [0.0, 0.9], when: {optimizer: sgd}}
+fixed: {epochs: 1, hidden_size: 8, embedding_dim: 8}
+data: data
+"""
 
 
-def _space(change: Callable[[dict[str, dict[str, object]]], object], *options: str) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        space = json.loads(json.dumps({**SPACE, "data": str(prepared)}))
-        change(space)
-        (tmp / "s.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
-        return ["tune.search", "--space", str(tmp / "s.yaml"), "--out", str(tmp / "out"), *options]
-
-    return make
-
-
-def _text_space(text: str) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        (tmp / "s.yaml").write_text(text, encoding="utf-8")
-        return ["tune.search", "--space", str(tmp / "s.yaml"), "--out", str(tmp / "out")]
-
-    return make
-
-
-def _search(*options: str) -> Make:
-    return _space(lambda space: None, *options)
+@pytest.fixture
+def place(
+    tmp_path: Path, prepared_folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A working directory with good input of every kind, for a case to spoil."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(prepared_folder, tmp_path / "data")
+    shutil.copytree(trained, tmp_path / "model")
+    write_csv(tmp_path / "good.csv", reviews(40))
+    (tmp_path / "space.yaml").write_text(SPACE, encoding="utf-8")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    space = load_space(str(write_space(folder / "space.yaml", tmp_path / "data")))
+    open_study(folder / "study.journal", SEARCH, space.objective)
+    (folder / ".lock").touch()
+    return tmp_path
 
 
-def _prepared(change: Callable[[Path], object]) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        shutil.copytree(prepared, tmp / "data")
-        change(tmp / "data")
-        return ["tune.search", "--data", str(tmp / "data"), "--out", str(tmp / "out")]
-
-    return make
+def _text(name: str, content: str) -> Callable[[Path], object]:
+    return lambda place: (place / name).write_text(content, encoding="utf-8")
 
 
-def _damaged(name: str, content: bytes | None) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        shutil.copytree(artifact, tmp / "model")
-        if content is None:
-            (tmp / "model" / name).unlink()
-        else:
-            (tmp / "model" / name).write_bytes(content)
-        return ["lstmcls.predict", str(tmp / "model"), "some text"]
-
-    return make
+def _bytes(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda place: (place / name).write_bytes(content)
 
 
-def _train(*options: str) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        return ["lstmcls.train", "--data", str(prepared), "--out", str(tmp / "out"), *options]
+def _cut(name: str) -> Callable[[Path], object]:
+    """Half of the file."""
 
-    return make
+    def spoil(place: Path) -> None:
+        content = (place / name).read_bytes()
+        (place / name).write_bytes(content[: len(content) // 2])
 
-
-def _run_folder(command: str, journal: bytes, *options: str) -> Make:
-    def make(tmp: Path, prepared: Path, artifact: Path) -> list[str]:
-        folder = tmp / "run"
-        folder.mkdir()
-        text = yaml.safe_dump({**SPACE, "data": str(prepared)})
-        (folder / "space.yaml").write_text(text, encoding="utf-8")
-        (folder / "study.journal").write_bytes(journal)
-        if command == "tune.export":
-            return [command, str(folder), "--to", str(tmp / "out"), *options]
-        return [command, "--resume", str(folder), *options]
-
-    return make
+    return spoil
 
 
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:200])
+def _gone(name: str) -> Callable[[Path], object]:
+    return lambda place: (place / name).unlink()
 
 
-def _older(folder: Path) -> None:
-    info = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    (folder / "dataset.json").write_text(json.dumps({**info, "format": 0}), encoding="utf-8")
+def _info(**changes: object) -> Callable[[Path], object]:
+    """dataset.json of the prepared folder, with other values."""
+
+    def spoil(place: Path) -> None:
+        path = place / "data" / "dataset.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return spoil
 
 
-ROWS = "text,label\n" + "\n".join(f"word {i} here,{'ab'[i % 2]}" for i in range(40)) + "\n"
-LR = {"float": [1e-3, 0.1]}
-
-CASES: list[tuple[str, Make, str]] = [
-    ("no file", lambda t, p, a: ["lstmcls.prepare", "no.csv", "--out", str(t / "out")], "no.csv"),
-    ("empty file", _raw(""), "empty"),
-    ("no such columns", _raw("a,b\n1,2\n"), "text"),
-    ("named column missing", _raw(ROWS, "x.csv", "--text", "txt"), "text"),
-    ("unknown ending", _raw(ROWS, "x.doc"), "x.doc"),
-    ("one class", _raw("text,label\na b,1\nc d,1\n"), "class"),
-    ("small class", _raw("text,label\n" + "a b,x\n" + "".join(f"c {i},y\n" for i in range(30))), "x"),  # noqa: E501
-    ("truncated parquet", _raw(b"PAR1\x00\x00", "x.parquet"), "x.parquet"),
-    ("truncated gzip", _raw(b"\x1f\x8b\x08\x00", "x.csv.gz"), "x.csv.gz"),
-    ("not UTF-8", _raw(b"text,label\n\xff\xfe\xfa,1\n"), "UTF-8"),
-    ("line that is no object", _raw('{"text": "a", "label": 1}\n[1]\n', "x.jsonl"), "2"),
-    ("split that does not sum", _good("--split", "0.5,0.1,0.1"), "split"),
-    ("unknown tokenizer", _good("--tokenizer", "wrod"), "word"),
-    ("vocabulary of one", _good("--vocab-size", "1"), "vocab-size"),
-    ("max length of none", _good("--max-length", "0"), "max-length"),
-    ("built-in misspelt", lambda t, p, a: ["lstmcls.prepare", "reviws", "--out", "o"], "reviews"),
-    ("older prepared folder", _prepared(_older), "prepare it again"),
-    ("split missing", _prepared(lambda d: (d / "val.parquet").unlink()), "val.parquet missing"),
-    ("split damaged", _prepared(lambda d: _cut(d / "val.parquet")), "val.parquet"),
-    ("dataset.json damaged", _prepared(lambda d: _cut(d / "dataset.json")), "damaged"),
-    ("folder not prepared", _prepared(lambda d: (d / "dataset.json").unlink()), "dataset.json"),
-    ("no such space", lambda t, p, a: ["tune.search", "--space", "ful"], "did you mean 'full'"),
-    ("space not YAML", _text_space("space: [1"), "line"),
-    ("space empty", _text_space(""), "s.yaml"),
-    ("unknown section", _space(lambda s: s.update(bugdet={})), "did you mean 'budget'"),
-    ("unknown setting", _space(lambda s: s["space"].update(hiden_size=LR)), "hidden_size"),
-    ("unknown kind", _space(lambda s: s["space"].update(lr={"flaot": [0, 1]})), "float"),
-    ("wrong type", _space(lambda s: s["space"].update(lr={"float": ["a", 1]})), "space.lr.float"),
-    ("low above high", _space(lambda s: s["space"].update(lr={"float": [1, 0.1]})), "space.lr"),
-    ("log from 0", _space(lambda s: s["space"].update(dropout={"float": [0, 0.5], "log": True})), "log"),  # noqa: E501
-    ("no choices", _space(lambda s: s["space"].update(optimizer={"categorical": []})), "optimizer"),
-    ("bad choice", _space(lambda s: s["space"].update(optimizer={"categorical": ["adma"]})), "adam"),  # noqa: E501
-    ("unknown parent", _space(lambda s: s["space"].update(lr={**LR, "when": {"optimzer": "sgd"}})), "optimzer"),  # noqa: E501
-    ("cycle", _space(lambda s: s["space"].update(
-        lr={"categorical": [0.1], "when": {"dropout": 0.1}},
-        dropout={"categorical": [0.1], "when": {"lr": 0.1}})), "when"),
-    ("searched and fixed", _space(lambda s: s["fixed"].update(lr=0.1)), "fixed.lr"),
-    ("point outside", _space(lambda s: s.update(enqueue=[{"lr": 5}])), "enqueue"),
-    ("point with unknown key", _space(lambda s: s.update(enqueue=[{"lrr": 0.01}])), "lrr"),
-    ("metric nobody reports", _space(lambda s: s.update(objective={"metric": "val_acuracy"})), "val_accuracy"),  # noqa: E501
-    ("bad mode", _space(lambda s: s.update(objective={"metric": "val_loss", "mode": "up"})), "mode"),  # noqa: E501
-    ("unknown sampler", _space(lambda s: s.update(sampler="tpee")), "tpe"),
-    ("grid without steps", _space(lambda s: s.update(sampler="grid")), "grid"),
-    ("reduction of one", _space(lambda s: s.update(asha={"reduction_factor": 1})), "asha"),
-    ("grace above epochs", _space(lambda s: s.update(asha={"grace_epochs": 99})), "asha"),
-    ("no CPUs", _space(lambda s: s.update(resources={"cpu": 0})), "resources.cpu"),
-    ("negative GPUs", _search("--gpus-per-trial", "-1"), "resources.gpu"),
-    ("no trials", _search("--trials", "0"), "budget.trials"),
-    ("negative minutes", _search("--minutes", "-3"), "budget.minutes"),
-    ("minutes that are a word", _search("--minutes", "ten"), "budget.minutes"),
-    ("seed that is a word", _search("--seed", "x"), "seed"),
-    ("concurrency of none", _search("--concurrency", "0"), "concurrency"),
-    ("--set unknown", _search("--set", "hiden=3"), "hiden"),
-    ("--set wrong value", _search("--set", "batch_size=many"), "batch_size"),
-    ("--set without =", _search("--set", "epochs"), "key=value"),
-    ("--data unknown", _search("--data", "reveiws"), "did you mean 'reviews'"),
-    ("--warm-start nothing", _search("--warm-start", "nowhere"), "nowhere"),
-    ("--resume nothing", lambda t, p, a: ["tune.search", "--resume", str(t)], "not the folder"),
-    ("--resume with --data", _run_folder("tune.search", b"", "--data", "reviews"), "--data"),
-    ("journal damaged inside", _run_folder("tune.search", b'{"a"\n{"op_code": 0}\n'), "line 1"),
-    ("export without winner", _run_folder("tune.export", b""), "no winner yet"),
-    ("export of nothing", lambda t, p, a: ["tune.export", str(t), "--to", "o"], "not the folder"),
-    ("train: unknown setting", _train("--set", "hidden=3"), "did you mean 'hidden_size'"),
-    ("train: no config", _train("--config", "no.yaml"), "no.yaml"),
-    ("no model", lambda t, p, a: ["lstmcls.predict", str(t / "m"), "x"], "no such folder"),
-    ("weights missing", _damaged("model.safetensors", None), "model.safetensors missing"),
-    ("weights damaged", _damaged("model.safetensors", b"\x10\0\0\0\0\0\0\0{}"), "model.safetensors"),  # noqa: E501
-    ("config damaged", _damaged("config.yaml", b"{"), "config.yaml"),
-    ("config of another network", _damaged("config.yaml", b"hidden_size: 99\n"), "does not fit"),
-    ("tokenizer damaged", _damaged("tokenizer.json", b"{}"), "tokenizer.json"),
-    ("labels damaged", _damaged("labels.json", b"[]"), "labels.json"),
-    ("metrics damaged", _damaged("metrics.json", b"{}"), "metrics.json"),
-]  # fmt: skip
+def _space(old: str, new: str) -> Callable[[Path], object]:
+    assert old in SPACE
+    return _text("space.yaml", SPACE.replace(old, new))
 
 
-@pytest.mark.parametrize(("make", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def _winner(place: Path) -> None:
+    shutil.copytree(place / "model", place / "run" / "best")
+
+
+def _damaged_winner(place: Path) -> None:
+    _winner(place)
+    (place / "run" / "best" / "labels.json").write_text("[")
+
+
+def _another_tokenizer(place: Path) -> None:
+    path = place / "data" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"box"', '"crate"'))
+
+
+def _damaged_middle(place: Path) -> None:
+    path = place / "run" / "study.journal"
+    path.write_bytes(b'{"op_code": 0,\n' + path.read_bytes())
+
+
+def _nothing(place: Path) -> None:
+    pass
+
+
+PREPARE, TRAIN, EVALUATE = "lstmcls.prepare", "lstmcls.train", "lstmcls.evaluate"
+PREDICT, SEARCHING, EXPORT = "lstmcls.predict", "tune.search", "tune.export"
+NEW = "--space space.yaml --out new"
+
+# command, arguments, what spoils the good input, what the message says
+CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
+    (PREPARE, "goood.csv --out new", _nothing, "no such file; did you mean 'good.csv'"),
+    (PREPARE, "empty.csv --out new", _text("empty.csv", ""), "is empty"),
+    (PREPARE, "head.csv --out new", _text("head.csv", "text,label\n"), "head.csv"),
+    (PREPARE, "x.csv --out new", _text("x.csv", "a,b\n1,2\n"), "no text column"),
+    (PREPARE, "good.csv --out new --text comment", _nothing, "no column 'comment'"),
+    (PREPARE, "good.csv --out new --label text", _nothing, "both the text and the label"),
+    (PREPARE, "x.csv --out new", _text("x.csv", "text,label\na,p\nb,p\n"), "every label is 'p'"),
+    (PREPARE, "x.csv --out new", _text("x.csv", "text,label\na,p\nb,p\nc,p\nd,n\n"), "fewer than"),
+    (PREPARE, "x.csv --out new", _text("x.csv", "text,label\na,p,q\n"), "3 fields, expected 2"),
+    (PREPARE, "x.csv --out new", _bytes("x.csv", b"text,label\n\xff,p\n"), "not valid UTF-8"),
+    (PREPARE, "x.jsonl --out new", _text("x.jsonl", '{"text": "a"\n'), "not valid JSON"),
+    (PREPARE, "x.xls --out new", _text("x.xls", "?"), "unknown file ending"),
+    (PREPARE, "data/train.parquet --out new", _cut("data/train.parquet"), "Parquet file"),
+    (
+        PREPARE,
+        "x.csv.gz --out new",
+        _bytes("x.csv.gz", gzip.compress(b"text,label\n" * 99)[:-9]),
+        "gzip",
+    ),
+    (PREPARE, "good.csv --out data", _gone("data/dataset.json"), "empty folder"),
+    (PREPARE, "good.csv --out new --split 0.9,0.9,0.9", _nothing, "sum to 1"),
+    (PREPARE, "good.csv --out new --split half", _nothing, "split"),
+    (PREPARE, "good.csv --out new --vocab-size 0", _nothing, "vocab-size"),
+    (PREPARE, "good.csv --out new --max-length -1", _nothing, "max-length"),
+    (PREPARE, "good.csv --out new --tokenizer wrod", _nothing, "did you mean 'word'"),
+    (PREPARE, "reviws --out new", _nothing, "did you mean 'reviews'"),
+    (PREPARE, "good.csv --out new --test none.csv", _nothing, "no such file"),
+    (TRAIN, "--data none --out new", _nothing, "not a prepared folder"),
+    (TRAIN, "--data data --out new", _info(format=99), "format 99"),
+    (TRAIN, "--data data --out new", _text("data/dataset.json", "{"), "damaged"),
+    (TRAIN, "--data data --out new", _info(labels=["p"]), "outside the 1 classes"),
+    (TRAIN, "--data data --out new", _info(vocab_size=3), "dataset.json 3"),
+    (TRAIN, "--data data --out new", _info(vocab_size=10**6), "tokenizer.json knows"),
+    (TRAIN, "--data data --out new", _gone("data/val.parquet"), "val.parquet missing"),
+    (TRAIN, "--data data --out new", _cut("data/train.parquet"), "cannot be read"),
+    (TRAIN, "--data data --out new", _cut("data/tokenizer.json"), "tokenizer.json"),
+    (TRAIN, "--data data --out new --set hiden_size=8", _nothing, "did you mean 'hidden_size'"),
+    (TRAIN, "--data data --out new --set lr=fast", _nothing, "lr: "),
+    (TRAIN, "--data data --out new --set lr", _nothing, "lr"),
+    (TRAIN, "--data data --out new --set epochs=0", _nothing, "epochs: "),
+    (TRAIN, "--data data --out new --config none.yaml", _nothing, "none.yaml"),
+    (TRAIN, "--data data --out new --config x.yaml", _text("x.yaml", "lr: ["), "x.yaml"),
+    (TRAIN, "--data data --out new --config x.yaml", _text("x.yaml", "lrr: 1"), "did you mean"),
+    (TRAIN, "--data data --out run", _nothing, "holds something else"),
+    *[(PREDICT, "model text", _gone(f"model/{n}"), f"{n} missing") for n in NEEDED],
+    *[(EVALUATE, "model data", _cut(f"model/{n}"), n) for n in NEEDED],
+    *[(PREDICT, "model text", _bytes(f"model/{n}", b""), n) for n in NEEDED],
+    (PREDICT, "model text", _text("model/config.yaml", "hidden_size: 99\n"), "does not fit"),
+    (PREDICT, "model text", _text("model/labels.json", '["a"]'), "labels.json"),
+    (PREDICT, "none text", _nothing, "no such folder"),
+    (PREDICT, "model text --file good.csv", _nothing, "not both"),
+    (PREDICT, "model --file none.csv", _nothing, "no such file"),
+    (PREDICT, "model --file good.csv --out new.doc", _nothing, "expected a file ending"),
+    (PREDICT, "model --file good.csv --out none/new.csv", _nothing, "no such folder"),
+    (EVALUATE, "model none.csv", _nothing, "none.csv"),
+    (EVALUATE, "model data --split train --text t", _nothing, "are for files"),
+    (EVALUATE, "model x.csv", _text("x.csv", "text,label\na,poss\n"), "did you mean 'pos'"),
+    (EVALUATE, "model data", _another_tokenizer, "its tokenizer is not the model's"),
+    (EVALUATE, "model data", _info(labels=["neg", "good"]), "are not the model's"),
+    (SEARCHING, "--space none --out new", _nothing, "no such file or search space"),
+    (SEARCHING, "--space fulll --out new", _nothing, "did you mean 'full'"),
+    (SEARCHING, NEW, _text("space.yaml", ""), "empty"),
+    (SEARCHING, NEW, _text("space.yaml", "space: [\n"), "not valid YAML"),
+    (SEARCHING, NEW, _text("space.yaml", "- lr\n"), "expected `key: value`"),
+    (SEARCHING, NEW, _text("space.yaml", "fixed: {lr: 0.1}\n"), "space: needs at least one"),
+    (SEARCHING, NEW, _space("fixed:", "fixd:"), "did you mean 'fixed'"),
+    (SEARCHING, NEW, _space("hidden_size", "hiden_size"), "did you mean 'hidden_size'"),
+    (SEARCHING, NEW, _space("epochs: 1", "epochs: many"), "fixed.epochs"),
+    (SEARCHING, NEW, _space("[0.001, 0.1]", "[slow, 0.1]"), "space.lr.float"),
+    (SEARCHING, NEW, _space("[0.001, 0.1]", "[0.1, 0.001]"), "above the high bound"),
+    (SEARCHING, NEW, _space("float: [0.0, 0.9]", "float: [0.0, 0.9], log: true"), "above 0"),
+    (SEARCHING, NEW, _space("when: {optimizer", "when: {optimiser"), "did you mean 'optimizer'"),
+    (SEARCHING, NEW, _space("optimizer: sgd", "momentum: 0.5"), "depend on itself"),
+    (SEARCHING, NEW, _space("[sgd, adam]}", "[sgd, adam], when: {momentum: 0}}"), "momentum"),
+    (SEARCHING, NEW, _space("[sgd, adam]", "[]"), "at least one choice"),
+    (
+        SEARCHING,
+        NEW,
+        _space("{categorical: [sgd", "{categoric: [sgd"),
+        "did you mean 'categorical'",
+    ),
+    (SEARCHING, NEW, _space("hidden_size: 8", "lr: 0.1"), "is also searched"),
+    (SEARCHING, NEW, _space("data: data", "objective: {mode: up}"), "objective.mode"),
+    (SEARCHING, NEW, _space("data: data", "asha: {reduction_factor: 1}"), "asha"),
+    (SEARCHING, NEW, _space("data: data", "asha: {grace_epochs: 99}"), "asha"),
+    (SEARCHING, NEW, _space("[sgd, adam]", "[sgd, adamm]"), "did you mean 'adam'"),
+    (SEARCHING, NEW, _space("data: data", "enqueue: [{lr: 9}]"), "outside the search"),
+    (SEARCHING, NEW, _space("data: data", "enqueue: [{epochs: 3}]"), "conflicts with `fixed`"),
+    (SEARCHING, NEW, _space("data: data", "objective: {metric: val_acuracy}"), "did you mean"),
+    (SEARCHING, NEW, _space("data: data", "sampler: {name: tpee}"), "did you mean 'tpe'"),
+    (SEARCHING, NEW, _space("data: data", "sampler: {name: grid}"), "needs steps"),
+    (SEARCHING, NEW, _space("data: data", "budget: {trials: 0}"), "budget.trials"),
+    (SEARCHING, NEW, _space("data: data", "asha: {grace_epochs: -1}"), "asha.grace_epochs"),
+    (SEARCHING, f"{NEW} --trials 0", _nothing, "budget.trials"),
+    (SEARCHING, f"{NEW} --trials many", _nothing, "budget.trials"),
+    (SEARCHING, f"{NEW} --minutes -1", _nothing, "budget.minutes"),
+    (SEARCHING, f"{NEW} --target 2", _nothing, "budget.target"),
+    (SEARCHING, f"{NEW} --concurrency 0", _nothing, "resources.concurrency"),
+    (SEARCHING, f"{NEW} --cpus-per-trial 0", _nothing, "resources.cpu"),
+    (SEARCHING, f"{NEW} --gpus-per-trial -1", _nothing, "resources.gpu"),
+    (SEARCHING, f"{NEW} --gpus-per-trial autoo", _nothing, "did you mean 'auto'"),
+    (SEARCHING, f"{NEW} --seed -1", _nothing, "seed"),
+    (SEARCHING, f"{NEW} --set hiden_size=8", _nothing, "did you mean 'hidden_size'"),
+    (SEARCHING, f"{NEW} --set lr=0.1", _nothing, "lr"),
+    (SEARCHING, f"{NEW} --data revews", _nothing, "did you mean 'reviews'"),
+    (SEARCHING, f"{NEW} --data model", _nothing, "not a prepared folder"),
+    (SEARCHING, f"{NEW} --data good.csv --text comment", _nothing, "no column 'comment'"),
+    (SEARCHING, NEW, _cut("data/val.parquet"), "cannot be read"),
+    (SEARCHING, NEW, _info(format=99), "format 99"),
+    (SEARCHING, NEW, _gone("data/tokenizer.json"), "tokenizer.json missing"),
+    (SEARCHING, NEW, _cut("data/tokenizer.json"), "tokenizer.json"),
+    (SEARCHING, "--space space.yaml --out model", _nothing, "not empty"),
+    (SEARCHING, "--space space.yaml --out good.csv", _nothing, "good.csv"),
+    (SEARCHING, "--space space.yaml --out good.csv/new", _nothing, "cannot be made"),
+    (SEARCHING, "--space space.yaml --out run", _nothing, "go on with --resume run"),
+    (SEARCHING, f"{NEW} --warm-start model", _nothing, "not the folder of a search"),
+    (SEARCHING, "--resume none", _nothing, "not the folder of a search"),
+    (SEARCHING, "--resume model", _nothing, "not the folder of a search"),
+    (SEARCHING, "--resume run --seed 1", _nothing, "a resumed search keeps"),
+    (SEARCHING, "--resume run --set lr=1", _nothing, "a resumed search keeps"),
+    (SEARCHING, "--resume run", _damaged_middle, "line 1 is damaged"),
+    (SEARCHING, "--resume run", _cut("run/space.yaml"), "run/space.yaml"),
+    (SEARCHING, "--resume run", _gone("data/train.parquet"), "train.parquet missing"),
+    (EXPORT, "none --to new", _nothing, "not the folder of a search"),
+    (EXPORT, "run --to new", _nothing, "has no winner yet"),
+    (EXPORT, "run --to data", _winner, "not empty"),
+    (EXPORT, "run --to new", _damaged_winner, "labels.json"),
+]
+
+
+def _contents(place: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(place)): path.read_bytes() if path.is_file() else None
+        for path in place.rglob("*")
+        if path.name != ".lock"  # holds the number of the process that looked
+    }
+
+
+def _started(*_: object, **__: object) -> None:
+    raise AssertionError("Ray was started before the input was found bad")
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "spoil", "says"),
+    CASES,
+    ids=[f"{n}-{case[0].split('.')[1]}-{case[3]}" for n, case in enumerate(CASES)],
+)
 def test_bad_input(
-    make: Make,
-    expected: str,
-    prepared_folder: Path,
-    trained: Path,
-    tmp_path: Path,
+    module: str,
+    arguments: str,
+    spoil: Callable[[Path], object],
+    says: str,
+    place: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    module, *arguments = make(tmp_path, prepared_folder, trained)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr("sys.argv", [module, *arguments])
+    spoil(place)
+    before = _contents(place)
+    monkeypatch.setattr("sys.argv", [module, *arguments.split()])
+    monkeypatch.setattr(ray, "init", _started)
     with pytest.raises(SystemExit) as ended:
         run(importlib.import_module(module).main)
     printed = capsys.readouterr()
     assert ended.value.code == 2, printed.err
-    lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
-    assert lines, printed.err
-    assert any(expected in line for line in lines), lines
-    assert "Traceback" not in printed.err
-    assert printed.out == ""
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    left = {p for p in set(after) - set(before) if p.name != ".lock"}
-    assert not left
-    assert all(after[path] == before[path] for path in before if path.is_file())
-    assert not ray.is_initialized()
-
-
-def test_there_are_many_cases() -> None:
-    assert len(CASES) >= 40
+    errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert any(says in line for line in errors), printed.err
+    assert printed.err.splitlines()[-len(errors) :] == errors  # the last lines, each whole
+    assert "Traceback" not in printed.err + printed.out
+    assert _contents(place) == before
