@@ -168,7 +168,13 @@ def test_a_full_disk_stops_the_search_and_loses_nothing(
 
 
 def test_damaged_checkpoints_are_passed_over(prepared_folder: Path, tmp_path: Path) -> None:
-    space = write_space(tmp_path / "s.yaml", prepared_folder, fixed={**LONG, "epochs": 120}, budget={"trials": 2}, asha=False)
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={**LONG, "epochs": 120},
+        budget={"trials": 2},
+        asha=False,
+    )
     run = tmp_path / "run"
     driver = Driver(tmp_path, "--space", space, "--out", run)
 

@@ -60,8 +60,11 @@ def test_killed_ten_times_in_one_search(prepared_folder: Path, tmp_path: Path) -
     run = tmp_path / "run"
     before: list[optuna.trial.FrozenTrial] = []
     first: tuple[Any, ...] = ("--space", space, "--out", run)
+    resumable = False
     for kill in range(KILLS):
-        driver = Driver(tmp_path, *(first if kill == 0 else ("--resume", run)))
+        # A little longer every time, so that there is always something left to kill.
+        more = ("--trials", 12 + 2 * kill)
+        driver = Driver(tmp_path, *(("--resume", run) if resumable else first), *more)
         whom = ["driver", "worker", "all", "raylet"][kill % 4]
         if kill % 5 == 4:  # before anything has run
             time.sleep(draw.uniform(1, 4))
@@ -78,13 +81,12 @@ def test_killed_ten_times_in_one_search(prepared_folder: Path, tmp_path: Path) -
         if (run / "study.journal").exists():
             _check_history(before, run)
             before = trials(run)
-        else:
-            first = ("--space", space, "--out", run)
+            resumable = True
     last = search(tmp_path, "--resume", run)
     assert last.process.returncode == 0, last.err
     _check_history(before, run)
     found = trials(run)
-    assert len(found) == 12
+    assert len(found) == 12 + 2 * (KILLS - 1)
     assert {t.state for t in found} <= {TrialState.COMPLETE, TrialState.PRUNED}
     for trial in found:
         steps = sorted(trial.intermediate_values)

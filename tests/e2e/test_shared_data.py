@@ -81,3 +81,18 @@ def test_workers_map_one_copy_and_do_not_grow(tmp_path: Path) -> None:
             assert not worker["writable"]
     growth = max(w["private"] for w in large) - min(w["private"] for w in small)
     assert growth < 20e6, f"{growth / 1e6:.0f} MB more private memory for 198 MB more data"
+
+
+def test_ray_listens_on_loopback_only() -> None:
+    servers = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [
+        (server.name(), connection.laddr.ip)
+        for server in servers
+        for connection in server.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) > 2
+    outward = [
+        pair for pair in listening if pair[1] not in ("127.0.0.1", "::ffff:127.0.0.1", "::1")
+    ]
+    assert not outward
