@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,19 +86,32 @@ def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
 
 
 def start_ray(address: str | None, log: Path) -> None:
-    """Start Ray on this machine, for it alone, or join the cluster at `address`.
+    """Start Ray on this machine, for this search alone, or join the cluster at `address`.
+
+    SIGTERM keeps the handler that it has: Ray's own would exit without a word.
 
     Raises:
         BadInput: no cluster answers at `address`.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
     _log_to(log)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        _start(address)
+    except SystemExit:  # Ray's handler
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _start(address: str | None) -> None:
     if address is None:
         # Ray turns 127.0.0.1 into the outward address, except where it knows no clusters.
         ray_constants.ENABLE_RAY_CLUSTER = False
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the same for its servers
         services.ConsolePopen = _OwnGroup
         ray.init(
+            address="local",  # not the one that RAY_ADDRESS names
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,

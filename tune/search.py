@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from tune.warm_start import warm_start_points
 
 def main() -> int:
     args = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
     space = _resumed(args) if args.resume is not None else _new(args)
     prepared = load_prepared(Path(str(space.data)))
     # Only now, when all input has been found good, is a folder made.
@@ -75,13 +78,17 @@ def _search(
             display.note(f"warm start: {line}")
     with replacing(folder.space) as path:
         path.write_text(space.to_yaml(), encoding="utf-8")
-    start_ray(args.address, folder.log)
     try:
-        share = divide(space.resources, *available())
-        for note in share.notes:
-            display.note(note)
-        outcome = Session(folder, space, prepared, share, display, points).conduct()
+        # Ray prints what befalls its processes; the display says it in its own words.
+        with open(folder.log, "a", encoding="utf-8") as log, redirect_stdout(log):
+            start_ray(args.address, folder.log)
+            share = divide(space.resources, *available())
+            for note in share.notes:
+                display.note(note)
+            outcome = Session(folder, space, prepared, share, display, points).conduct()
     except KeyboardInterrupt:
+        if not folder.journal.exists():  # nothing to go on with
+            raise
         print(f"stopped at once; go on with: {_resume(folder)}")
         return INTERRUPTED
     finally:

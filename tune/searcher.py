@@ -201,6 +201,11 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
         # Not `trial.get_error()`: the storage that it reads has the file only later.
         error = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         logger.error("trial %s: %s", trial.config["number"], error)
+        if "owner has died" in error:  # the driver's own node: no trial is to blame
+            self._bridge.stop.fail("Ray itself has died")
+            # Now: its library ends this process a moment later, where it cannot go on.
+            self._bridge.listener.note("Ray itself has died; go on with --resume")
+            return
         killed_for_memory = "OutOfMemory" in error or "running low on memory" in error
         kind = OUT_OF_MEMORY if killed_for_memory else DIED
         self._failed(trial.config["number"], kind, "its process ended")

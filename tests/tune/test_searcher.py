@@ -197,6 +197,17 @@ def test_a_dead_worker_is_tried_again_a_few_times(driver: Driver) -> None:
     assert driver.start().config["number"] == 1
 
 
+def test_no_trial_is_blamed_for_the_death_of_ray(driver: Driver) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    driver.die(trial, "The actor is dead because its owner has died. Owner Id: 01000000ffff")
+    assert driver.stop.fault == "Ray itself has died"
+    assert "go on with --resume" in str(driver.heard.events[-1])
+    assert "attempts" not in driver.frozen(0).user_attrs
+    again = Driver(driver.bridge.checkpoints.parent, driver.space).start()
+    assert again.config == {**trial.config, "recorded": 1}
+
+
 def test_a_death_that_ray_cannot_explain_is_not_taken_for_memory(driver: Driver) -> None:
     error = "Common causes include: (1) killed by the OOM killer due to high memory usage, (2) ..."
     driver.die(driver.start(), error)
