@@ -203,7 +203,9 @@ def _train_until(
 
 def _keep_best(state: TrainingState, report: Report, metric: str, mode: str) -> None:
     value, sign = report.metrics()[metric], 1 if mode == "max" else -1
-    if state.best is None or sign * value > sign * state.best.metrics()[metric]:
+    best = state.best.metrics()[metric] if state.best else math.nan
+    # A value that is not a number is beaten by any number.
+    if state.best is None or sign * value > sign * best or (value == value and best != best):
         state.best = report
         state.best_weights = {
             name: tensor.detach().cpu().clone() for name, tensor in state.model.state_dict().items()

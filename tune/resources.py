@@ -68,6 +68,8 @@ def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
     if wanted.gpu == "auto":
         if gpus:
             at_once = min(at_once, int(gpus) * TRIALS_PER_GPU)
+            if wanted.concurrency != "auto":
+                at_once = min(at_once, wanted.concurrency)  # fewer trials, larger shares
             # No trial spans two GPUs: the fullest one decides.
             gpu = math.floor(100 / math.ceil(at_once / gpus)) / 100
     elif wanted.gpu and not gpus:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared
-from lstmcls.fit import Diverged, Report, TrainingState, fit, report_points
+from lstmcls.fit import Diverged, Report, TrainingState, _keep_best, fit, report_points
 from lstmcls.metrics import METRICS, classification_metrics
 from lstmcls.model import class_probabilities
 
@@ -224,3 +224,15 @@ def test_report_points_by_hand() -> None:
     assert report_points(TrainConfig(epochs=0.55, report_every=2), 100) == [(55, 0.55)]
     # Two reports never bear the same epoch.
     assert report_points(TrainConfig(epochs=1.25, report_every=1), 1) == [(1, 1.0), (2, 1.25)]
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("max", 0.4), ("min", 0.2)])
+def test_a_first_report_that_is_no_number_is_beaten(
+    mode: str, kept: float, prepared: Prepared, tiny: TrainConfig
+) -> None:
+    state = TrainingState.create(tiny, prepared.vocab_size, 2)
+    for step, value in enumerate([math.nan, 0.2, 0.4, math.nan], start=1):
+        report = Report(step, step, 0.0, {"roc_auc": value}, 0, 0.0)
+        _keep_best(state, report, "val_roc_auc", mode)
+    assert state.best is not None
+    assert state.best.val["roc_auc"] == kept

@@ -26,6 +26,7 @@ from tune.space import Resources
         (1, 0, "auto", 8, 2, (1, 0, 8)),
         # A GPU shared by a few, as the CPUs allow.
         (1, "auto", "auto", 16, 1, (1, 0.25, 4)),
+        (1, "auto", 2, 16, 1, (1, 0.5, 2)),
         (1, "auto", "auto", 3, 1, (1, 0.33, 3)),
         (1, "auto", "auto", 16, 2, (1, 0.25, 8)),
         (4, "auto", "auto", 8, 2, (4, 1, 2)),
