@@ -21,7 +21,7 @@ from tune.intervals import mean_interval
 from tune.space import Objective, SearchSpace
 from tune.study import best_report, end_waiting, ranked
 
-SHARE = 0.3  # of budget.minutes that is kept back for the confirmation
+SHARE = 0.4  # of budget.minutes that is kept back for the confirmation
 LARGEST = 2**53  # of the integers in the confirmation's points, which are stored as floats
 OVERTAKEN = "overtaken by a longer search"
 
