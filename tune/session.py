@@ -79,6 +79,14 @@ class Session:
 
     def conduct(self) -> Outcome:
         """Search, confirm, export. The tables and the winner are written whatever happens."""
+        try:
+            return self._conduct()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise self._fault(f"disk full: {error}") from None
+
+    def _conduct(self) -> Outcome:
         candidates: list[confirm.Candidate] = []
         found: winner.Winner | None = None
         test: dict[str, Any] | None = None
@@ -86,10 +94,6 @@ class Session:
             self._search()
             if self.space.confirm.top and not self._interrupted:
                 candidates = self._confirm()
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise self._fault(f"disk full: {error}") from None
         finally:
             self.display.close()
             with suppress(OSError):  # a full disk; the study itself is safe

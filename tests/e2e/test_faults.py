@@ -144,8 +144,9 @@ def test_a_full_disk_stops_the_search_and_loses_nothing(
         tmp_path / "s.yaml",
         prepared_folder,
         space={"hidden_size": {"int": [256, 260], "step": 4}} if large else {},
-        fixed={"epochs": 4 if large else 100, "report_every": 1},
-        budget={"trials": 3},
+        fixed={"epochs": 4 if large else 120, "report_every": 1},
+        budget={"trials": 2},
+        asha=False,
     )
     run = small_disk / "run"
     driver = Driver(tmp_path, "--space", space, "--out", run)
