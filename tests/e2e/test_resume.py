@@ -48,6 +48,7 @@ def _check_history(before: list[optuna.trial.FrozenTrial], run: Path) -> None:
         assert facts(old)["reports"].items() <= reports.items()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_ten_times_in_one_search(prepared_folder: Path, tmp_path: Path) -> None:
     draw = random.Random(7)
