@@ -1,4 +1,8 @@
-"""What a classifier is judged by, computed by scikit-learn from class probabilities."""
+"""What a classifier is judged by, computed by scikit-learn from class probabilities.
+
+scikit-learn takes as long to import as torch: it is imported where it is first used, so that a
+prediction or a message about bad input does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics as sk
 
 # What a report holds for the validation split; any of them can be a search's objective.
 METRICS = ("loss", "accuracy", "precision", "recall", "f1", "roc_auc")
@@ -26,9 +29,11 @@ def classification_metrics(
     Precision, recall and F1 are macro averages over all classes; a class never predicted
     counts as 0. ROC AUC is one-versus-rest, macro; NaN where `labels` lack a class.
     """
+    from sklearn.metrics import precision_recall_fscore_support
+
     classes = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+    precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predicted, labels=classes, average="macro", zero_division=0
     )
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
@@ -44,15 +49,17 @@ def classification_metrics(
 
 
 def _roc_auc(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> float:
+    from sklearn.metrics import roc_auc_score
+
     classes = np.arange(probabilities.shape[1])
     if len(np.unique(labels)) < len(classes) or not np.isfinite(probabilities).all():
         return float("nan")
     if len(classes) == 2:
-        return float(sk.roc_auc_score(labels, probabilities[:, 1]))
+        return float(roc_auc_score(labels, probabilities[:, 1]))
     # float32 rows miss a sum of 1 by more than scikit-learn tolerates.
     scores = probabilities.astype(np.float64)
     scores /= scores.sum(axis=1, keepdims=True)
-    return float(sk.roc_auc_score(labels, scores, multi_class="ovr", labels=classes))
+    return float(roc_auc_score(labels, scores, multi_class="ovr", labels=classes))
 
 
 def per_class(
@@ -61,9 +68,11 @@ def per_class(
     names: Sequence[str],
 ) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and support of each class, under its name."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = sk.precision_recall_fscore_support(
+        table = precision_recall_fscore_support(
             labels, probabilities.argmax(axis=1), labels=np.arange(len(names)), zero_division=0
         )
     columns = ("precision", "recall", "f1", "support")
@@ -77,8 +86,10 @@ def confusion(
     probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 ) -> list[list[int]]:
     """Counts of (true class, predicted class): row k holds the examples of class k."""
+    from sklearn.metrics import confusion_matrix
+
     classes = np.arange(probabilities.shape[1])
-    matrix: list[list[int]] = sk.confusion_matrix(
+    matrix: list[list[int]] = confusion_matrix(
         labels, probabilities.argmax(axis=1), labels=classes
     ).tolist()
     return matrix

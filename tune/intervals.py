@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -39,5 +39,5 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) < 2:
         return mean, float("nan"), float("nan")
     deviation = float(np.std(values, ddof=1))
-    factor = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1))
+    factor = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))  # Student's t
     return mean, deviation, factor * deviation / len(values) ** 0.5
