@@ -98,7 +98,9 @@ class TrainingState:
 def report_points(config: TrainConfig, batches_per_epoch: int) -> list[tuple[int, float]]:
     """(batches trained, epochs trained) at each report; the last is the end of the run.
 
-    Both rise strictly. A report comes after the first batch that completes its share.
+    The first comes early, so that a hopeless run can be stopped soon; the later ones come
+    further apart, for each costs a validation. Both rise strictly. A report comes after the
+    first batch that completes its share.
     """
 
     def batches(epochs: float) -> int:
@@ -107,6 +109,8 @@ def report_points(config: TrainConfig, batches_per_epoch: int) -> list[tuple[int
     total = batches(config.epochs)
     count = math.ceil(config.epochs / config.report_every - 1e-9)
     epochs = [round(k * config.report_every, 9) for k in range(1, count)] + [config.epochs]
+    if config.first_report < epochs[0]:
+        epochs.insert(0, config.first_report)
     points = {min(total, batches(e)): e for e in epochs}
     points[total] = config.epochs
     return sorted(points.items())

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lstmcls.allocator import keep_freed_memory
 from lstmcls.artifact import NEEDED, save_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
 from lstmcls.config import TrainConfig, load_config
@@ -172,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_out(options.out)
     device = choose_device(options.device)
     prepared = load_prepared(options.data)
+    keep_freed_memory()
     if not options.quiet:
         rows = {name: len(split) for name, split in prepared.splits.items()}
         print(

@@ -70,7 +70,13 @@ def prepared(prepared_folder: Path) -> Prepared:
 def tiny() -> TrainConfig:
     """Settings that learn the reviews above in a second or so."""
     return TrainConfig(
-        embedding_dim=8, hidden_size=8, batch_size=16, epochs=1, lr=0.02, report_every=0.5
+        embedding_dim=8,
+        hidden_size=8,
+        batch_size=16,
+        epochs=1,
+        lr=0.02,
+        report_every=0.5,
+        first_report=0.5,
     )
 
 

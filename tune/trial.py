@@ -16,6 +16,7 @@ from typing import Any
 import ray.tune
 import torch
 
+from lstmcls.allocator import keep_freed_memory
 from lstmcls.config import config_from
 from lstmcls.dataset import Prepared
 from lstmcls.fit import Diverged, Report, TrainingState, fit
@@ -48,6 +49,7 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     What goes wrong is reported as a last result with `failure` (its kind) and `why`, so that
     the driver can tell a diverged loss from a full disk; only a dead process is Ray's to notice.
     """
+    keep_freed_memory()
     torch.set_num_threads(order.threads)
     device = _device(order.gpus * spec["share"])
     try:

@@ -15,7 +15,7 @@ import pytest
 from driving import Driver, search, trials, unfinished, write_space
 from optuna.trial import TrialState
 
-LONG = {"epochs": 400, "batch_size": 8, "report_every": 1}
+LONG = {"epochs": 400, "batch_size": 8, "report_every": 1, "first_report": 1}
 
 
 def test_a_dead_worker_is_replaced_and_its_trial_goes_on(
@@ -105,7 +105,7 @@ def test_a_second_signal_stops_at_once(prepared_folder: Path, tmp_path: Path) ->
     space = write_space(
         tmp_path / "s.yaml",
         prepared_folder,
-        fixed={"epochs": 4000, "batch_size": 1, "report_every": 1000},
+        fixed={"epochs": 4000, "batch_size": 1, "report_every": 1000, "first_report": 1000},
         asha=False,
     )
     driver = Driver(tmp_path, "--space", space, "--out", "run")
@@ -144,7 +144,7 @@ def test_a_full_disk_stops_the_search_and_loses_nothing(
         tmp_path / "s.yaml",
         prepared_folder,
         space={"hidden_size": {"int": [256, 260], "step": 4}} if large else {},
-        fixed={"epochs": 4 if large else 120, "report_every": 1},
+        fixed={"epochs": 4 if large else 120, "report_every": 1, "first_report": 1},
         budget={"trials": 2},
         asha=False,
     )

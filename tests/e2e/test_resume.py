@@ -83,7 +83,7 @@ def test_killed_ten_times_in_one_search(prepared_folder: Path, tmp_path: Path) -
             _check_history(before, run)
             before = trials(run)
             resumable = True
-    last = search(tmp_path, "--resume", run)
+    last = search(tmp_path, "--resume", run, *more)
     assert last.process.returncode == 0, last.err
     _check_history(before, run)
     found = trials(run)

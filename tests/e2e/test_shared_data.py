@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,12 @@ def test_workers_map_one_copy_and_do_not_grow(tmp_path: Path) -> None:
 
 
 def test_ray_listens_on_loopback_only() -> None:
-    servers = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    listening = [
-        (server.name(), connection.laddr.ip)
-        for server in servers
-        for connection in server.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening: list[tuple[str, str]] = []
+    for server in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # a worker of the test before, on its way out
+            connections = server.net_connections(kind="inet")
+            ips = [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN]
+            listening += [(server.name(), ip) for ip in ips]
     assert len(listening) > 2
     outward = [
         pair for pair in listening if pair[1] not in ("127.0.0.1", "::ffff:127.0.0.1", "::1")

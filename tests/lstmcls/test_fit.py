@@ -87,11 +87,12 @@ RESUMED = {
 def test_a_run_stopped_after_any_report_goes_on_exactly(
     name: str, stop: int, prepared: Prepared, tiny: TrainConfig
 ) -> None:
-    changes: dict[str, Any] = {"epochs": 1.6, "report_every": 0.35} | RESUMED[name]
+    changes: dict[str, Any] = {"epochs": 1.6, "report_every": 0.35, "first_report": 0.2}
+    changes |= RESUMED[name]
     config = dataclasses.replace(tiny, **changes)
     whole = _state(config, prepared)
     wanted = list(_fit(whole, prepared))
-    assert len(wanted) == 5
+    assert len(wanted) == 6
 
     stopped = _state(config, prepared)
     run = _fit(stopped, prepared)
@@ -201,9 +202,11 @@ def test_label_smoothing_raises_the_loss_that_is_trained(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.floats(0.01, 20), st.floats(0.01, 25), st.integers(1, 400))
-def test_report_points_rise_to_the_end(epochs: float, every: float, per_epoch: int) -> None:
-    config = TrainConfig(epochs=epochs, report_every=every)
+@given(st.floats(0.01, 20), st.floats(0.01, 25), st.floats(0.01, 25), st.integers(1, 400))
+def test_report_points_rise_to_the_end(
+    epochs: float, every: float, first: float, per_epoch: int
+) -> None:
+    config = TrainConfig(epochs=epochs, report_every=every, first_report=first)
     points = report_points(config, per_epoch)
     batches, trained = zip(*points, strict=True)
     assert list(batches) == sorted(set(batches))
@@ -217,11 +220,15 @@ def test_report_points_rise_to_the_end(epochs: float, every: float, per_epoch: i
 
 def test_report_points_by_hand() -> None:
     config = TrainConfig(epochs=2, report_every=0.5)
-    assert report_points(config, 10) == [(5, 0.5), (10, 1.0), (15, 1.5), (20, 2)]
+    assert report_points(config, 20) == [(5, 0.25), (10, 0.5), (20, 1.0), (30, 1.5), (40, 2)]
+    late = TrainConfig(epochs=2, report_every=0.5, first_report=0.7)
+    assert report_points(late, 10) == [(5, 0.5), (10, 1.0), (15, 1.5), (20, 2)]
     assert report_points(config, 1) == [(1, 1.0), (2, 2)]
     assert report_points(TrainConfig(epochs=0.1), 3) == [(1, 0.1)]
     assert 0.55 * 100 > 55  # as floats
-    assert report_points(TrainConfig(epochs=0.55, report_every=2), 100) == [(55, 0.55)]
+    assert report_points(TrainConfig(epochs=0.55, report_every=2, first_report=1), 100) == [
+        (55, 0.55)
+    ]
     # Two reports never bear the same epoch.
     assert report_points(TrainConfig(epochs=1.25, report_every=1), 1) == [(1, 1.0), (2, 1.25)]
 

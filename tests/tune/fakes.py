@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {
         "momentum": {"float": [0, 0.9], "when": {"optimizer": "sgd"}},
         "hidden_size": {"int": [8, 64], "step": 8},
     },
-    "fixed": {"epochs": EPOCHS, "report_every": 1},
+    "fixed": {"epochs": EPOCHS, "report_every": 1, "first_report": 1},
 }
 PLAIN: dict[str, Any] = {  # without conditions and categories, which not all samplers model
     "lr": {"float": [1e-3, 1], "log": True},

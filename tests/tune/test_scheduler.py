@@ -39,7 +39,7 @@ def told(asha: StudyASHA, number: int, epoch: float, objective: float) -> str:
 
 def space(mode: str = "max", epochs: float = MAX, every: float = 1.0) -> SearchSpace:
     return small_space(
-        fixed={"epochs": epochs, "report_every": every},
+        fixed={"epochs": epochs, "report_every": every, "first_report": every},
         objective={"metric": "val_loss", "mode": mode},
     )
 

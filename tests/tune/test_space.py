@@ -122,9 +122,12 @@ def test_asha_off(off: str, tmp_path: Path) -> None:
 
 def test_asha_by_default_waits_for_the_first_report_and_is_off_where_there_is_none() -> None:
     lr = {"lr": {"float": [0.1, 1]}}
-    later = parse_space({"space": lr, "fixed": {"report_every": 1}}, "my.yaml")
+    early = parse_space({"space": lr, "fixed": {"report_every": 1}}, "my.yaml")
+    assert early.asha == Asha(0.25, 3)
+    reports = {"report_every": 1, "first_report": 1}
+    later = parse_space({"space": lr, "fixed": reports}, "my.yaml")
     assert later.asha == Asha(1, 3)
-    never = parse_space({"space": lr, "fixed": {"report_every": 1, "epochs": 0.5}}, "my.yaml")
+    never = parse_space({"space": lr, "fixed": {**reports, "epochs": 0.5}}, "my.yaml")
     assert never.asha is None
 
 

@@ -18,6 +18,7 @@ OPTIONS = (*KINDS, "step", "log", "field", "when")
 NOT_SEARCHED = {
     "seed": "every trial's seed follows from the `seed` of the search",
     "report_every": "trials are compared at the same reports; put it under `fixed`",
+    "first_report": "trials are compared at the same reports; put it under `fixed`",
 }
 # Below this the steps between two values stay exact.
 LARGEST_STEPS = 10**9

@@ -235,12 +235,14 @@ def _read_asha(
     fixed: Mapping[str, Any],
     sound: bool,
 ) -> Asha | None:
-    report_every = float(fixed.get("report_every", FIELDS["report_every"].default))
+    first_report = min(
+        float(fixed.get(name, FIELDS[name].default)) for name in ("first_report", "report_every")
+    )
     # With a fault among the parameters the largest number of epochs is not known.
     max_epochs = _max_epochs(parameters, fixed) if sound else math.inf
-    if "asha" not in raw and max(report_every, DEFAULT_GRACE) > max_epochs:
+    if "asha" not in raw and max(first_report, DEFAULT_GRACE) > max_epochs:
         return None
-    return read_asha(faults, raw.get("asha", {}), report_every=report_every, max_epochs=max_epochs)
+    return read_asha(faults, raw.get("asha", {}), first_report=first_report, max_epochs=max_epochs)
 
 
 def _max_epochs(parameters: Sequence[Parameter], fixed: Mapping[str, Any]) -> float:

@@ -119,7 +119,7 @@ def read_sampler(faults: Faults, raw: Any) -> Sampler:
     return Sampler(name, as_whole(faults, "sampler.startup_trials", startup, 1))
 
 
-def read_asha(faults: Faults, raw: Any, *, report_every: float, max_epochs: float) -> Asha | None:
+def read_asha(faults: Faults, raw: Any, *, first_report: float, max_epochs: float) -> Asha | None:
     """The `asha:` section: a mapping, true for the defaults, or off (false, null)."""
     if raw is None or raw is False or raw == "off":
         return None
@@ -127,10 +127,12 @@ def read_asha(faults: Faults, raw: Any, *, report_every: float, max_epochs: floa
     section = as_mapping(faults, "asha", stated, "{grace_epochs: 0.25} or off") or {}
     check_keys(faults, "asha.", section, ("grace_epochs", "reduction_factor"))
     key = "asha.grace_epochs"
-    default = max(DEFAULT_GRACE, report_every)
+    default = max(DEFAULT_GRACE, first_report)
     grace = as_number(faults, key, section.get("grace_epochs", default), 0, low_open=True)
-    if grace is not None and grace < report_every:
-        faults.add(key, f"{grace:g} is below report_every ({report_every:g}); nothing is known yet")
+    if grace is not None and grace < first_report:
+        faults.add(
+            key, f"{grace:g} is before the first report ({first_report:g}): nothing is known"
+        )
     if grace is not None and grace > max_epochs:
         faults.add(key, f"{grace:g} is above the largest number of epochs ({max_epochs:g})")
     factor = section.get("reduction_factor", Asha.reduction_factor)

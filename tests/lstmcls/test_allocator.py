@@ -1,0 +1,29 @@
+"""Freed memory is kept: a training step that has been seen before costs no page faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_FAULTS_OF_A_STEP = """
+import resource, torch
+from lstmcls.allocator import keep_freed_memory
+if {kept}: assert keep_freed_memory()
+torch.set_num_threads(1)
+lstm = torch.nn.LSTM(64, 64, batch_first=True)
+for _ in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    lstm(torch.ones(64, 200, 64))[0].sum().backward()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_a_step_costs_no_page_faults_again() -> None:
+    faults = {}
+    for kept in (True, False):
+        command = [sys.executable, "-c", _FAULTS_OF_A_STEP.format(kept=kept)]
+        faults[kept] = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert faults[True] < faults[False] / 10
