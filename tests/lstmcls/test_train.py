@@ -21,7 +21,7 @@ def test_one_run_from_the_command_line(
     command: Command, prepared_folder: Path, tmp_path: Path
 ) -> None:
     config, out = tmp_path / "config.yaml", tmp_path / "deep" / "model"
-    config.write_text("variant: plain\nlr: 1e-2\nreport_every: 0.5\nhidden_size: 99\n")
+    config.write_text("variant: plain\nlr: 1e-2\nfirst_report: 0.5\nhidden_size: 99\n")
     found = command(
         "lstmcls.train", "--data", prepared_folder, "--out", out, "--config", config, *SETTINGS
     )
