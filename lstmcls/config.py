@@ -83,7 +83,7 @@ class TrainConfig:
     mixed_precision: bool = True  # bf16 where the device is a CUDA GPU that has it
 
     # The reports and the randomness.
-    report_every: float = _within(0.5, 0, low_open=True)  # epochs between two validations
+    report_every: float = _within(1.0, 0, low_open=True)  # epochs between two validations
     first_report: float = _within(0.25, 0, low_open=True)  # epochs; where below report_every
     seed: int = _within(0, 0, 2**63 - 1)
 

@@ -30,6 +30,7 @@ SPLITS = ("train", "val", "test")
 # Rows are sorted by length inside windows of about this many batches, then batches are shuffled:
 # 1 to 4 % padding, and still a different mix of rows in every batch of every epoch.
 WINDOW = 200
+FEWEST = 16  # rows that are worth a forward pass
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,18 @@ def shuffled_batches(
 
 
 def ordered_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of row numbers from the shortest rows to the longest, always the same."""
+    """Batches of row numbers from the shortest rows to the longest, always the same.
+
+    Lengths within a batch differ by a fifth at most, unless fewer than FEWEST rows would fit: of
+    rows in the long tail of most texts a full batch would be a fifth padding.
+    """
     order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    ordered, start = lengths[order], 0
+    while start < len(order):
+        alike = int(np.searchsorted(ordered, ordered[start] * 1.2, side="right"))
+        end = min(start + batch_size, max(alike, start + FEWEST))
+        yield order[start:end]
+        start = end
 
 
 @dataclass(frozen=True)

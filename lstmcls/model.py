@@ -9,7 +9,7 @@ No packed sequences: padded FP32 input is what oneDNN and cuDNN are fast at.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -103,9 +103,9 @@ class LSTMClassifier(nn.Module):
     ) -> Tensor:
         if self.config.max_pooling:
             # An LSTM's output lies in (-1, 1), so this keeps padding from being the maximum; the
-            # backward pass of an addition and of max with its index costs next to nothing.
+            # backward pass of an addition costs next to nothing.
             below = torch.where(real, 0.0, -4.0).to(outputs[0].dtype)[..., None]
-            return torch.cat([(o + below).max(dim=1).values for o in outputs], dim=1)
+            return torch.cat([_max_over_time(o + below) for o in outputs], dim=1)
         if self.config.padding == "counted":
             outputs = _in_text_order(outputs, backwards)
         rows = torch.arange(len(lengths), device=lengths.device)
@@ -118,6 +118,29 @@ class LSTMClassifier(nn.Module):
         if not self.training or not self.config.dropout:
             return x
         return x * self._drop(torch.ones_like(x[:, :1]))
+
+
+class _MaxOverTime(torch.autograd.Function):
+    """`x.amax(dim=1)` [B, F]: its own backward pass is slow, as is the forward pass of `max`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        largest = x.amax(dim=1)
+        ctx.save_for_backward(x, largest)
+        return largest
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, largest = ctx.saved_tensors
+        spread: Tensor = (x == largest[:, None]) * gradient[:, None]
+        return spread
+
+
+def _max_over_time(x: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return x.amax(dim=1)
+    largest: Tensor = _MaxOverTime.apply(x)  # type: ignore[no-untyped-call]
+    return largest
 
 
 def _reordered(x: Tensor, order: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lstmcls.cli import BadInput
 from lstmcls.dataset import (
+    FEWEST,
     WINDOW,
     Prepared,
     TokenDataset,
@@ -69,9 +70,13 @@ def test_an_epoch_has_every_row_once(lengths: Any, batch_size: int, seed: int) -
 @settings(max_examples=50, deadline=None)
 @given(row_lengths, st.integers(1, 30))
 def test_ordered_batches_have_every_row_once_by_length(lengths: Any, batch_size: int) -> None:
-    order = np.concatenate(list(ordered_batches(lengths, batch_size)))
+    batches = list(ordered_batches(lengths, batch_size))
+    order = np.concatenate(batches)
     assert sorted(order) == list(range(len(lengths)))
     assert (np.diff(lengths[order]) >= 0).all()
+    for batch in batches:
+        assert len(batch) <= batch_size
+        assert len(batch) <= FEWEST or lengths[batch].max() <= 1.2 * lengths[batch].min()
 
 
 def test_rows_of_like_length_are_together_and_epochs_differ() -> None:
