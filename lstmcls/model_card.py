@@ -29,8 +29,10 @@ def model_card(
         "python -m lstmcls.predict PATH_TO_THIS_FOLDER --file texts.csv --out labels.csv\n"
         "python -m lstmcls.evaluate PATH_TO_THIS_FOLDER labelled.csv\n"
         "```",
+        *_tested(metrics),
+        *_confirmed(metrics),
         "## Metrics on the validation split",
-        _validation(metrics),
+        _metrics(metrics.get("val", {})),
         "The best report of the training was chosen by these figures, so they are a little "
         "better than those to expect on new texts. "
         f"{_per_class_note(metrics)}",
@@ -57,11 +59,58 @@ def escaped(value: Any) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def _validation(metrics: Mapping[str, Any]) -> str:
-    val = metrics.get("val", {})
-    known = [name for name in METRICS if name in val]
-    rows = [(_TITLES.get(name, name), _figure(val[name])) for name in known]
+def _tested(metrics: Mapping[str, Any]) -> list[str]:
+    test = metrics.get("test")
+    if not test:
+        return []
+    level = f"{metrics['level']:.0%}"
+    parts = [
+        "## Metrics on the test split",
+        f"{test['rows']:,} texts, looked at once, when everything had been chosen.",
+        _metrics(test),
+        f"{level} interval of the accuracy: {_interval(test['accuracy_interval'], '.4f')}.",
+    ]
+    if "difference" in test:
+        parts[-1] += (
+            f" The search's baseline reaches {_figure(test['baseline_accuracy'])} on the same "
+            f"texts; the difference is {test['difference']:+.4f}, {level} interval "
+            f"{_interval(test['difference_interval'], '+.4f')}, paired by text."
+        )
+    return parts
+
+
+def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
+    candidates = metrics.get("confirmation")
+    if not candidates:
+        return []
+    level = f"{metrics['level']:.0%}"
+    rows = [
+        (
+            f"trial {c['trial']}" + ", this model's" * (c is candidates[0])
+            + ", the baseline" * c["baseline"],
+            *(_figure(c[name]) for name in ("mean", "deviation", "half_width")),
+            c["runs"],
+        )
+        for c in candidates
+    ]  # fmt: skip
+    columns = ("settings of", "mean", "standard deviation", f"{level} interval: mean ±", "runs")
+    return [
+        "## Confirmation",
+        "The best settings of the search were trained again on fresh seeds; "
+        f"{escaped(metrics['objective'])} of these runs:",
+        _table(columns, rows),
+    ]
+
+
+def _metrics(values: Mapping[str, Any]) -> str:
+    known = [name for name in METRICS if name in values]
+    rows = [(_TITLES.get(name, name), _figure(values[name])) for name in known]
     return _table(("metric", "value"), rows)
+
+
+def _interval(ends: Sequence[float], form: str) -> str:
+    low, high = ends
+    return f"{low:{form}} to {high:{form}}"
 
 
 def _per_class_note(metrics: Mapping[str, Any]) -> str:
@@ -94,7 +143,7 @@ def _training(metrics: Mapping[str, Any]) -> list[str]:
     kept = {
         key: value
         for key, value in metrics.items()
-        if isinstance(value, str | int | float) and key not in ("max_length",)
+        if isinstance(value, str | int | float) and key not in ("max_length", "level")
     }
     return ["## Training", _table(("property", "value"), kept.items())] if kept else []
 
