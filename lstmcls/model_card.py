@@ -53,6 +53,28 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
+def onnx_section(config: TrainConfig) -> str:
+    """What the card of a folder with model.onnx says besides: how to run it without PyTorch."""
+    feeds = '"input_ids": ids, "lengths": lengths'
+    lines = [
+        "import numpy as np, onnxruntime, tokenizers",
+        'encode = tokenizers.Tokenizer.from_file("tokenizer.json").encode',
+        'rows = [encode(text).ids or [1] for text in ("some text", "more text")]  # 1: unknown',
+        "lengths = np.array([len(row) for row in rows])",
+        "ids = np.array([row + [0] * (max(lengths) - len(row)) for row in rows])",
+    ]
+    if not config.zero_state:
+        sizes = f"{config.layers}, {1 + config.bidirectional}, 2, len(rows), {config.hidden_size}"
+        lines.append(f"states = np.zeros(({sizes}), np.float32)  # or N(0, 1), as in training")
+        feeds += ', "initial_states": states'
+    lines += [
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        f"probabilities = session.run(None, {{{feeds}}})[0]  # [texts, classes]",
+    ]
+    parts = ["## Without PyTorch", "`model.onnx` runs in ONNX Runtime; from inside this folder:"]
+    return "\n\n".join([*parts, "\n".join(["```python", *lines, "```"])]) + "\n"
+
+
 def escaped(value: Any) -> str:
     """`value` as text that Markdown shows as it is, on one line."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
