@@ -1,7 +1,8 @@
 """A trained classifier as a folder: all that a prediction needs, and how it came about.
 
 `model.safetensors` (weights; never a pickle), `config.yaml` (TrainConfig), `tokenizer.json`,
-`labels.json` (names in the order of the classes), `metrics.json`, `README.md` (a model card).
+`labels.json` (names in the order of the classes), `metrics.json`, `README.md` (a model card),
+and `model.onnx` where it was exported so (see onnx.py).
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ No packed sequences: padded FP32 input is what oneDNN and cuDNN are fast at.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -52,13 +51,13 @@ class LSTMClassifier(nn.Module):
         )
         self.head = nn.Linear(width, num_classes)
 
-    def forward(
-        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Logits [B, C]; `generator` (CPU) draws the initial states where they are random."""
+    def forward(self, ids: Tensor, lengths: Tensor, states: Tensor | None = None) -> Tensor:
+        """Logits [B, C]; `states` as of `initial_states`, which draws them where none are given."""
         masked = self.config.padding == "masked"
         if not masked:
             lengths = torch.full_like(lengths, ids.shape[1])
+        if states is None:
+            states = self.initial_states(ids.shape[0])
         steps = torch.arange(ids.shape[1], device=ids.device)
         real = steps < lengths[:, None]
         # The reverse direction reads real tokens from the last to the first, then padding.
@@ -66,37 +65,33 @@ class LSTMClassifier(nn.Module):
         x = self.embedding(ids)
         if masked:
             x = self._drop_features(x)
-        for layer, following in pairwise([*self.lstms, None]):
-            outputs = self._layer(cast(nn.ModuleList, layer), x, backwards, generator)
-            if following is not None:
+        for depth, lstms in enumerate(self.lstms):
+            initial = None if states is None else states[depth]
+            outputs = self._layer(cast(nn.ModuleList, lstms), x, backwards, initial)
+            if depth + 1 < len(self.lstms):
                 x = torch.cat(_in_text_order(outputs, backwards), dim=2)
                 x = self._drop_features(x) if masked else self._drop(x)
         features = self._pool(outputs, real, lengths, backwards)
         logits: Tensor = self.head(self._drop(features) if masked else features)
         return logits
 
-    def _layer(
-        self,
-        lstms: nn.ModuleList,
-        x: Tensor,
-        backwards: Tensor,
-        generator: torch.Generator | None,
-    ) -> list[Tensor]:
-        """Each direction's output [B, T, H], in the order in which that direction reads."""
-        outputs = [lstms[0](x, self._initial_state(x, generator))[0]]
-        if len(lstms) == 2:
-            reversed_x = _reordered(x, backwards)
-            outputs.append(lstms[1](reversed_x, self._initial_state(x, generator))[0])
-        return outputs
-
-    def _initial_state(
-        self, x: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor] | None:
+    def initial_states(self, rows: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """h0 and c0 [layers, directions, 2, rows, H], drawn on the CPU; None: they are zeros."""
         if self.config.zero_state:
             return None
-        shape = (2, 1, x.shape[0], self.config.hidden_size)
-        hidden, cell = torch.randn(shape, generator=generator).to(x.device, x.dtype)
-        return hidden, cell
+        directions = len(cast(nn.ModuleList, self.lstms[0]))
+        shape = (len(self.lstms), directions, 2, rows, self.config.hidden_size)
+        return torch.randn(shape, generator=generator)
+
+    def _layer(
+        self, lstms: nn.ModuleList, x: Tensor, backwards: Tensor, states: Tensor | None
+    ) -> list[Tensor]:
+        """Each direction's output [B, T, H], in the order in which that direction reads."""
+        inputs = [x, _reordered(x, backwards)] if len(lstms) == 2 else [x]
+        if states is None:
+            return [lstm(read)[0] for lstm, read in zip(lstms, inputs, strict=True)]
+        pairs = [(state[:1], state[1:]) for state in states.to(x.device, x.dtype).unbind()]
+        return [lstm(read, pair)[0] for lstm, read, pair in zip(lstms, inputs, pairs, strict=True)]
 
     def _pool(
         self, outputs: list[Tensor], real: Tensor, lengths: Tensor, backwards: Tensor
@@ -108,7 +103,7 @@ class LSTMClassifier(nn.Module):
             return torch.cat([_max_over_time(o + below) for o in outputs], dim=1)
         if self.config.padding == "counted":
             outputs = _in_text_order(outputs, backwards)
-        rows = torch.arange(len(lengths), device=lengths.device)
+        rows = torch.arange(lengths.shape[0], device=lengths.device)
         return torch.cat([output[rows, lengths - 1] for output in outputs], dim=1)
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -145,7 +140,7 @@ def _max_over_time(x: Tensor) -> Tensor:
 
 def _reordered(x: Tensor, order: Tensor) -> Tensor:
     """`x` [B, T, F] with the steps of each row in the order [B, T]: whole rows are copied."""
-    rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    rows = torch.arange(x.shape[0], device=x.device)[:, None] * x.shape[1]
     return functional.embedding(rows + order, x.flatten(0, 1))
 
 
@@ -169,7 +164,8 @@ def class_probabilities(
     with torch.inference_mode():
         for batch in ordered_batches(data.lengths, EVAL_BATCH):
             ids, lengths, _ = rows.batch(batch, pad_to)
-            logits = model(ids, lengths, generator).float()
+            states = model.initial_states(len(batch), generator)
+            logits = model(ids, lengths, states).float()
             result[batch] = logits.softmax(dim=1).cpu().numpy()
     model.train(was_training)
     return result

@@ -29,8 +29,10 @@ def model_card(
         "python -m lstmcls.predict PATH_TO_THIS_FOLDER --file texts.csv --out labels.csv\n"
         "python -m lstmcls.evaluate PATH_TO_THIS_FOLDER labelled.csv\n"
         "```",
+        *_tested(metrics),
+        *_confirmed(metrics),
         "## Metrics on the validation split",
-        _validation(metrics),
+        _metrics(metrics.get("val", {})),
         "The best report of the training was chosen by these figures, so they are a little "
         "better than those to expect on new texts. "
         f"{_per_class_note(metrics)}",
@@ -51,17 +53,86 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
+def onnx_section(config: TrainConfig) -> str:
+    """What the card of a folder with model.onnx says besides: how to run it without PyTorch."""
+    feeds = '"input_ids": ids, "lengths": lengths'
+    lines = [
+        "import numpy as np, onnxruntime, tokenizers",
+        'encode = tokenizers.Tokenizer.from_file("tokenizer.json").encode',
+        'rows = [encode(text).ids or [1] for text in ("some text", "more text")]  # 1: unknown',
+        "lengths = np.array([len(row) for row in rows])",
+        "ids = np.array([row + [0] * (max(lengths) - len(row)) for row in rows])",
+    ]
+    if not config.zero_state:
+        sizes = f"{config.layers}, {1 + config.bidirectional}, 2, len(rows), {config.hidden_size}"
+        lines.append(f"states = np.zeros(({sizes}), np.float32)  # or N(0, 1), as in training")
+        feeds += ', "initial_states": states'
+    lines += [
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        f"probabilities = session.run(None, {{{feeds}}})[0]  # [texts, classes]",
+    ]
+    parts = ["## Without PyTorch", "`model.onnx` runs in ONNX Runtime; from inside this folder:"]
+    return "\n\n".join([*parts, "\n".join(["```python", *lines, "```"])]) + "\n"
+
+
 def escaped(value: Any) -> str:
     """`value` as text that Markdown shows as it is, on one line."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def _validation(metrics: Mapping[str, Any]) -> str:
-    val = metrics.get("val", {})
-    known = [name for name in METRICS if name in val]
-    rows = [(_TITLES.get(name, name), _figure(val[name])) for name in known]
+def _tested(metrics: Mapping[str, Any]) -> list[str]:
+    test = metrics.get("test")
+    if not test:
+        return []
+    level = f"{metrics['level']:.0%}"
+    parts = [
+        "## Metrics on the test split",
+        f"{test['rows']:,} texts, looked at once, when everything had been chosen.",
+        _metrics(test),
+        f"{level} interval of the accuracy: {_interval(test['accuracy_interval'], '.4f')}.",
+    ]
+    if "difference" in test:
+        parts[-1] += (
+            f" The search's baseline reaches {_figure(test['baseline_accuracy'])} on the same "
+            f"texts; the difference is {test['difference']:+.4f}, {level} interval "
+            f"{_interval(test['difference_interval'], '+.4f')}, paired by text."
+        )
+    return parts
+
+
+def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
+    candidates = metrics.get("confirmation")
+    if not candidates:
+        return []
+    level = f"{metrics['level']:.0%}"
+    rows = [
+        (
+            f"trial {c['trial']}" + ", this model's" * (c is candidates[0])
+            + ", the baseline" * c["baseline"],
+            *(_figure(c[name]) for name in ("mean", "deviation", "half_width")),
+            c["runs"],
+        )
+        for c in candidates
+    ]  # fmt: skip
+    columns = ("settings of", "mean", "standard deviation", f"{level} interval: mean ±", "runs")
+    return [
+        "## Confirmation",
+        "The best settings of the search were trained again on fresh seeds; "
+        f"{escaped(metrics['objective'])} of these runs:",
+        _table(columns, rows),
+    ]
+
+
+def _metrics(values: Mapping[str, Any]) -> str:
+    known = [name for name in METRICS if name in values]
+    rows = [(_TITLES.get(name, name), _figure(values[name])) for name in known]
     return _table(("metric", "value"), rows)
+
+
+def _interval(ends: Sequence[float], form: str) -> str:
+    low, high = ends
+    return f"{low:{form}} to {high:{form}}"
 
 
 def _per_class_note(metrics: Mapping[str, Any]) -> str:
@@ -94,7 +165,7 @@ def _training(metrics: Mapping[str, Any]) -> list[str]:
     kept = {
         key: value
         for key, value in metrics.items()
-        if isinstance(value, str | int | float) and key not in ("max_length",)
+        if isinstance(value, str | int | float) and key not in ("max_length", "level")
     }
     return ["## Training", _table(("property", "value"), kept.items())] if kept else []
 

@@ -9,27 +9,38 @@ from pathlib import Path
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import OK, BadInput, run
 from lstmcls.files import replacing_folder
+from lstmcls.model_card import onnx_section
+from lstmcls.onnx import write_onnx
 from tune.run_folder import existing_run
 
 
-def export(run_path: Path, to: Path) -> None:
+def export(run_path: Path, to: Path, onnx: bool = False) -> None:
     """Copy the winner of the run in `run_path` to the folder `to`, after loading it once.
 
+    Args:
+        onnx: write model.onnx too, and how to use it into the model card.
+
     Raises:
-        BadInput: no run, no winner yet, a damaged one, or `to` holds something else.
+        BadInput: no run, no winner yet, a damaged one, `to` holds something else, or the
+            packages that model.onnx needs are missing.
+        RunFailed: model.onnx does not give the winner's probabilities.
     """
     folder = existing_run(run_path)
     if not folder.best.is_dir():
         raise BadInput(
             f"{run_path}: has no winner yet; go on with `python -m tune.search --resume {run_path}`"
         )
-    load_artifact(folder.best)
+    artifact = load_artifact(folder.best)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise BadInput(f"{to}: exists and is not empty; name another --to")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(to) as temporary:
             shutil.copytree(folder.best, temporary, dirs_exist_ok=True)
+            if onnx:
+                write_onnx(artifact, temporary / "model.onnx")
+                with open(temporary / "README.md", "a", encoding="utf-8") as card:
+                    card.write("\n" + onnx_section(artifact.config))
     except OSError as error:
         raise BadInput(f"{to}: cannot be written ({error.strerror})") from None
 
@@ -43,9 +54,12 @@ def main() -> int:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a search")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument(
+        "--onnx", action="store_true", help="also as model.onnx, which runs without PyTorch"
+    )
     args = parser.parse_args()
-    export(args.run, args.to)
-    print(f"exported: {args.to}")
+    export(args.run, args.to, args.onnx)
+    print(f"exported: {args.to}{' with model.onnx' * args.onnx}")
     print(f'predict:  python -m lstmcls.predict {args.to} "some text"')
     return OK
 

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
 from tune import confirm, winner
+from tune.intervals import LEVEL
 from tune.live import Display
 from tune.loop import run_trials
 from tune.resources import Share
@@ -106,10 +107,11 @@ class Session:
             baseline = next((c for c in candidates[1:] if c.baseline), None)
             other = self._confirmed(baseline) if baseline else None
             test = winner.look_at_test(found, other, self.prepared, self.share)
-        winner.write_best_config(self.run, found, self.space.objective.metric)
         extra: dict[str, Any] = {"objective": self.space.objective.metric}
         if test is not None:
-            extra |= {"test": test, "confirmation": [c.summary() for c in candidates]}
+            confirmation = [candidate.summary() for candidate in candidates]
+            extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
+        winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
         return Outcome(found, candidates, test, self._interrupted)
 

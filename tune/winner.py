@@ -65,7 +65,12 @@ def confirmed(
 def export(
     run: RunFolder, winner: Winner, prepared: Prepared, share: Share, extra: dict[str, Any]
 ) -> None:
-    """Write best/ and best.yaml; `extra` goes into best/metrics.json.
+    """Write best/; `extra` goes into its metrics.json.
+
+    Args:
+        extra: `objective` (the metric's name) and, of a confirmed winner, `test` (from
+            `look_at_test`), `confirmation` (the candidates' summaries, the winner's first) and
+            `level` (of their intervals).
 
     Raises:
         RunFailed: the weights are gone or damaged.
@@ -91,10 +96,21 @@ def export(
     )
 
 
-def write_best_config(run: RunFolder, winner: Winner, metric: str) -> None:
-    """Write best.yaml, which `lstmcls.train --config` accepts."""
-    value = winner.report["objective"]
+def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> None:
+    """Write best.yaml, which `lstmcls.train --config` accepts; `extra` as for `export`."""
+    value, metric = winner.report["objective"], extra["objective"]
     head = f"# {run.name}, trial {winner.trial}: {metric} {value:.6f} ({winner.config.variant})\n"
+    if "test" in extra:
+        confirmed, test = extra["confirmation"][0], extra["test"]
+        several = confirmed["runs"] > 1
+        spread = f" ± {confirmed['deviation']:.4f} (standard deviation)" if several else ""
+        low, high = test["accuracy_interval"]
+        head += (
+            f"# on {confirmed['runs']} fresh seed{'s' * several}: {metric} "
+            f"{confirmed['mean']:.4f}{spread}\n"
+            f"# test accuracy {test['accuracy']:.4f}, {extra['level']:.0%} interval "
+            f"[{low:.4f}, {high:.4f}], {test['rows']:,} rows\n"
+        )
     with replacing(run.best_config) as path:
         path.write_text(head + winner.config.to_yaml(), encoding="utf-8")
 

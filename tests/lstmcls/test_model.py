@@ -158,7 +158,8 @@ def test_random_states_are_fresh_normal_numbers_at_every_forward(training: bool)
 def test_a_random_state_is_the_state_of_nn_lstm() -> None:
     model = _model(zero_state=False)
     ids, lengths = _batch([4, 4])
-    found = model(ids, lengths, torch.Generator().manual_seed(5))
+    states = model.initial_states(2, torch.Generator().manual_seed(5))
+    found = model(ids, lengths, states)
     draw = torch.randn(2, 1, 2, 6, generator=torch.Generator().manual_seed(5))
     outputs = _reference_lstm(model)(model.embedding(ids), (draw[0], draw[1]))[0]
     torch.testing.assert_close(found, model.head(outputs[:, -1]))

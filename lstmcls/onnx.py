@@ -1,0 +1,102 @@
+"""A trained classifier as `model.onnx`: one graph, which ONNX Runtime runs without PyTorch.
+
+Inputs: `input_ids` int64 [batch, length], padded with 0 at the end; `lengths` int64 [batch], 1 or
+more. Output: `probabilities` float32 [batch, classes]. Batch and length are free. A classifier
+that counts padding sees all of it: the graph itself pads (or cuts) to the training's length.
+
+Random initial states cannot be part of a graph that gives the same answer twice, so they are a
+third input, `initial_states` float32 [layers, directions, 2, batch, hidden]: h0 and c0. Draws of
+N(0, 1) give what PyTorch gives with the same draws; zeros, their mean, give one answer a text.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lstmcls.artifact import Artifact
+from lstmcls.cli import BadInput, RunFailed
+
+TOLERANCE = 1e-4  # of a probability; float32 sums in another order differ by some 1e-7
+
+
+class _Graph(nn.Module):
+    """What model.onnx computes."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__()
+        self.model, self.pad_to = artifact.model, artifact.pad_to
+
+    def forward(
+        self, input_ids: Tensor, lengths: Tensor, initial_states: Tensor | None = None
+    ) -> Tensor:
+        if self.pad_to is not None:
+            input_ids = functional.pad(input_ids, (0, self.pad_to - input_ids.shape[1]))
+        logits: Tensor = self.model(input_ids, lengths, initial_states)
+        return logits.softmax(dim=1)
+
+
+def write_onnx(artifact: Artifact, path: Path) -> None:
+    """Write the classifier as an ONNX file and compare the two on a small batch.
+
+    Raises:
+        BadInput: onnx or onnxruntime is not installed.
+        RunFailed: the file gives other probabilities than PyTorch.
+    """
+    _check_installed()
+    graph = _Graph(artifact).eval()
+    inputs = _example(artifact, rows=2, length=3)
+    axes = {"input_ids": {0: "batch", 1: "length"}, "lengths": {0: "batch"}}
+    axes |= {"initial_states": {3: "batch"}, "probabilities": {0: "batch"}}
+    with warnings.catch_warnings():
+        # dynamo=True needs onnxscript besides, takes 30 times as long, and with PyTorch 2.13
+        # fixes the length to the example's in most of these networks.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            tuple(inputs.values()),
+            path,
+            input_names=list(inputs),
+            output_names=["probabilities"],
+            dynamic_axes={name: axes[name] for name in (*inputs, "probabilities")},
+            dynamo=False,
+        )
+    _compare(graph, path, _example(artifact, rows=5, length=17))
+
+
+def _check_installed() -> None:
+    """Raises BadInput where a package that `write_onnx` needs is missing."""
+    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise BadInput(f"ONNX needs {' and '.join(missing)}; pip install {' '.join(missing)}")
+
+
+def _example(artifact: Artifact, rows: int, length: int) -> dict[str, Tensor]:
+    """Inputs of the graph: rows of random ids, from `length` tokens downwards, padded with 0."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = (length - torch.arange(rows)).clamp(min=1)
+    vocabulary = artifact.model.embedding.num_embeddings
+    ids = torch.randint(1, vocabulary, (rows, length), generator=draw)
+    ids.masked_fill_(torch.arange(length) >= lengths[:, None], 0)
+    inputs = {"input_ids": ids, "lengths": lengths}
+    states = artifact.model.initial_states(rows, draw)
+    return inputs if states is None else {**inputs, "initial_states": states}
+
+
+def _compare(graph: _Graph, path: Path, inputs: dict[str, Tensor]) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    with torch.inference_mode():
+        difference = float((graph(**inputs) - torch.from_numpy(found)).abs().max())
+    if not difference <= TOLERANCE:
+        raise RunFailed(
+            f"{path.name}: its probabilities differ from PyTorch's by {difference:.2g}; "
+            "use the model without ONNX, and report this with the versions of torch and onnx"
+        )

@@ -1,0 +1,65 @@
+"""The model card says how sure its figures are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstmcls.config import TrainConfig
+from lstmcls.model_card import model_card
+
+METRICS: dict[str, Any] = {
+    "objective": "val_f1",
+    "level": 0.95,
+    "confirmation": [
+        {"trial": 7, "baseline": False, "runs": 3, "mean": 0.8125, "deviation": 0.0625,
+         "half_width": 0.15526, "values": [0.875, 0.75, 0.8125]},
+        {"trial": 0, "baseline": True, "runs": 1, "mean": 0.5, "deviation": None,
+         "half_width": None, "values": [0.5]},
+    ],
+    "test": {
+        "rows": 1234, "loss": 0.41, "accuracy": 0.825, "roc_auc": None,
+        "accuracy_interval": [0.8, 0.85], "baseline_accuracy": 0.775, "difference": 0.05,
+        "difference_interval": [-0.01, 0.11],
+    },
+}  # fmt: skip
+
+
+def card(**changes: Any) -> str:
+    return model_card("m", TrainConfig(), ["neg", "pos"], {**METRICS, **changes})
+
+
+def test_the_confirmation_has_its_spread_for_every_candidate() -> None:
+    section = card().split("## Confirmation\n")[1].split("\n## ")[0]
+    assert "on fresh seeds; val\\_f1 of these runs:" in section
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    assert table == [
+        "| settings of | mean | standard deviation | 95% interval: mean ± | runs |",
+        "| --- | --- | --- | --- | --- |",
+        "| trial 7, this model's | 0.8125 | 0.0625 | 0.1553 | 3 |",
+        "| trial 0, the baseline | 0.5000 | not defined | not defined | 1 |",
+    ]
+
+
+def test_the_test_has_its_interval_and_the_difference_to_the_baseline() -> None:
+    section = card().split("## Metrics on the test split\n")[1].split("\n## ")[0]
+    assert "1,234 texts, looked at once" in section
+    for row in ("loss | 0.4100", "accuracy | 0.8250", "ROC AUC | not defined"):
+        assert f"| {row} |" in section
+    assert "95% interval of the accuracy: 0.8000 to 0.8500." in section
+    assert "baseline reaches 0.7750 on the same texts" in section
+    assert "+0.0500, 95% interval -0.0100 to +0.1100, paired by text" in section
+
+
+def test_a_baseline_that_won_is_compared_with_nothing() -> None:
+    test = {k: v for k, v in METRICS["test"].items() if "difference" not in k}
+    winner = {**METRICS["confirmation"][0], "baseline": True}
+    text = card(test=test, confirmation=[winner])
+    assert "| trial 7, this model's, the baseline | 0.8125 |" in text
+    assert "paired" not in text
+
+
+def test_a_training_without_a_search_has_neither_section() -> None:
+    text = model_card("m", TrainConfig(), ["neg", "pos"], {"val": {"accuracy": 0.5}, "epoch": 1.0})
+    assert "## Confirmation" not in text
+    assert "test split" not in text
+    assert "| accuracy | 0.5000 |" in text

@@ -1,0 +1,48 @@
+"""What best.yaml says of the winner in its first lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fakes import a_report, small_space
+
+from lstmcls.config import load_config
+from tune.confirm import Candidate
+from tune.run_folder import RunFolder
+from tune.winner import Winner, write_best_config
+
+CONFIG = small_space().config({"optimizer": "adam", "lr": 0.01, "hidden_size": 32})
+
+
+def head(folder: Path, **extra: Any) -> list[str]:
+    """The comments at the top of the best.yaml that these figures give."""
+    run = RunFolder(folder)
+    winner = Winner(7, CONFIG, folder, a_report(2, 0.875))
+    write_best_config(run, winner, {"objective": "val_accuracy", **extra})
+    assert load_config(run.best_config) == CONFIG
+    lines = run.best_config.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("#")]
+
+
+def confirmed(*values: float) -> dict[str, Any]:
+    runs = tuple((number, a_report(1, value)) for number, value in enumerate(values))
+    test = {"accuracy": 0.825, "rows": 1234, "accuracy_interval": (0.8, 0.85)}
+    candidate = Candidate(7, CONFIG, baseline=False, runs=runs)
+    return {"test": test, "confirmation": [candidate.summary()], "level": 0.95}
+
+
+def test_a_confirmed_winner_says_how_sure_its_figures_are(tmp_path: Path) -> None:
+    assert head(tmp_path, **confirmed(0.875, 0.75, 0.8125)) == [
+        f"# {tmp_path.name}, trial 7: val_accuracy 0.875000 (improved)",
+        "# on 3 fresh seeds: val_accuracy 0.8125 ± 0.0625 (standard deviation)",
+        "# test accuracy 0.8250, 95% interval [0.8000, 0.8500], 1,234 rows",
+    ]
+
+
+def test_one_run_has_no_spread(tmp_path: Path) -> None:
+    assert head(tmp_path, **confirmed(0.875))[1] == "# on 1 fresh seed: val_accuracy 0.8750"
+
+
+def test_a_winner_that_was_not_confirmed_has_its_value_alone(tmp_path: Path) -> None:
+    assert len(head(tmp_path)) == 1
