@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import signal
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def _resumed(args: argparse.Namespace) -> SearchSpace:
 def _search(
     folder: RunFolder, space: SearchSpace, prepared: Prepared, args: argparse.Namespace
 ) -> int:
-    display = Display(space.objective, space.budget.minutes, args.quiet)
+    display = Display(space, args.quiet)
     if folder.journal.exists() and (dropped := repair_journal(folder.journal)):
         display.note(f"{folder.journal.name}: a last line cut short ({dropped} bytes) was dropped")
     points: list[dict[str, Any]] = []
@@ -80,7 +80,12 @@ def _search(
         path.write_text(space.to_yaml(), encoding="utf-8")
     try:
         # Ray prints what befalls its processes; the display says it in its own words.
-        with open(folder.log, "a", encoding="utf-8") as log, redirect_stdout(log):
+        with (
+            open(folder.log, "a", encoding="utf-8") as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
+            display.note(f"starting Ray, {args.address or 'on this machine'}")
             start_ray(args.address, folder.log)
             share = divide(space.resources, *available())
             for note in share.notes:

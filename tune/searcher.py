@@ -16,9 +16,10 @@ import ray.tune
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from lstmcls.config import TrainConfig
 from tune.checkpoints import drop_all, drop_states, trial_folder
 from tune.space import Objective
-from tune.stop import Stop
+from tune.stop import GRACE, Stop
 from tune.study import (
     Suggest,
     ask,
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 class Listener(Protocol):
     """Who is told what happens, such as the table in the terminal."""
 
-    def started(self, number: int, config: dict[str, Any]) -> None: ...
+    def started(self, number: int, config: TrainConfig) -> None: ...
     def reported(self, number: int, report: dict[str, Any]) -> None: ...
     def finished(self, number: int, state: TrialState, why: str) -> None: ...
     def retried(self, number: int, why: str) -> None: ...
@@ -146,7 +147,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial, config = asked
         bridge.running[trial.number] = trial
         frozen = frozen_trial(bridge.study, trial.number)
-        bridge.listener.started(trial.number, dict(trial.params))
+        bridge.listener.started(trial.number, config)
         return {
             "number": trial.number,
             "train": config.to_dict(),
@@ -171,6 +172,7 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
+        self._told_to_wait = False
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
@@ -226,4 +228,11 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             bridge.end(number, TrialState.FAIL, reason)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        self._bridge.listener.tick()
+        bridge = self._bridge
+        if bridge.stop.interrupted is not None and not self._told_to_wait:
+            self._told_to_wait = True
+            bridge.listener.note(
+                f"interrupted: running trials come to their next report, {GRACE:g} s at most; "
+                "once more stops at once"
+            )
+        bridge.listener.tick()

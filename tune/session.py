@@ -120,11 +120,11 @@ class Session:
             scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
             for number, epoch in replay(scheduler, self.search, space).items():
                 end_waiting(self.search, number, TrialState.PRUNED, f"asha at epoch {epoch:g}")
-        kept_back = confirm.SHARE if space.confirm.top else 0.0
-        stop = self._stop(1 - kept_back, space.budget.target)
+        stop = self._stop(confirm.search_share(space), space.budget.target)
         for _, report in ranked(self.search, space.objective)[:1]:
             stop.saw(report["objective"])
-        self.display.phase("search", self.search, space.budget.trials)
+        then = confirm.announcement(space)
+        self.display.phase(self.search, space.budget.trials, stop.deadline, then)
         self._run(
             Bridge(
                 study=self.search,
@@ -147,7 +147,9 @@ class Session:
         confirm.drop_outdated(study, candidates)
         points = confirm.confirmation_points(space, candidates)
         confirm.enqueue_points(study, points)
-        self.display.phase("confirmation", study, len(points))
+        stop = self._stop(1.0, None)
+        then = "one look at the test data, and the winner is written"
+        self.display.phase(study, len(points), stop.deadline, then)
         self._run(
             Bridge(
                 study=study,
@@ -156,7 +158,7 @@ class Session:
                 sampler=functools.partial(make_sampler, space),
                 trials=len(study.get_trials(deepcopy=False)),
                 listener=self.display,
-                stop=self._stop(1.0, None),
+                stop=stop,
                 checkpoints=self.run.checkpoints,
                 keep_all_weights=True,
             ),
@@ -176,8 +178,7 @@ class Session:
         self._interrupted = self._interrupted or bridge.stop.interrupted is not None
         if bridge.stop.fault:
             raise self._fault(bridge.stop.fault)
-        if bridge.stop.reason:
-            self.display.note(f"{bridge.study.study_name} ends: {bridge.stop.reason}")
+        self.display.phase_ends(bridge.stop.reason)
 
     def _fault(self, fault: str) -> RunFailed:
         return RunFailed(

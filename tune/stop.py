@@ -28,8 +28,8 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         self.reason: str | None = None
         self.interrupted: float | None = None  # when, on the monotonic clock
         self.fault: str | None = None  # what makes going on useless, such as a full disk
+        self.deadline = deadline  # on the monotonic clock
         self._objective = objective
-        self._deadline = deadline  # on the monotonic clock
         self._target = target
 
     def saw(self, objective: float) -> None:
@@ -46,7 +46,7 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         now = time.monotonic()
         if self.interrupted is not None:
             return now > self.interrupted + GRACE
-        if self._deadline is not None and now > self._deadline and not self.reason:
+        if self.deadline is not None and now > self.deadline and not self.reason:
             self.reason = "time is up"
         return self.reason is not None
 
