@@ -44,6 +44,9 @@ from tune.trial import Order
 class Outcome:
     """What a sitting came to."""
 
+    run: RunFolder
+    space: SearchSpace
+    prepared: Prepared
     winner: winner.Winner | None
     candidates: list[confirm.Candidate]  # confirmed, best mean first
     test: dict[str, Any] | None
@@ -87,6 +90,7 @@ class Session:
             raise self._fault(f"disk full: {error}") from None
 
     def _conduct(self) -> Outcome:
+        came_to = functools.partial(Outcome, self.run, self.space, self.prepared)
         candidates: list[confirm.Candidate] = []
         found: winner.Winner | None = None
         test: dict[str, Any] | None = None
@@ -100,7 +104,7 @@ class Session:
                 write_tables(self.run, [self.search, self.confirmation], self.space.objective)
         found = winner.search_winner(self.run, self.space, self.search)
         if found is None:
-            return Outcome(None, [], None, self._interrupted)
+            return came_to(None, [], None, self._interrupted)
         if candidates and not self._interrupted:
             found = self._confirmed(candidates[0])
             baseline = next((c for c in candidates[1:] if c.baseline), None)
@@ -111,7 +115,7 @@ class Session:
         if test is not None:
             extra |= {"test": test, "confirmation": [c.summary() for c in candidates]}
         winner.export(self.run, found, self.prepared, self.share, extra)
-        return Outcome(found, candidates, test, self._interrupted)
+        return came_to(found, candidates, test, self._interrupted)
 
     def _search(self) -> None:
         space = self.space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ import ray.tune
 from tune.space import Objective
 
 GRACE = 10.0  # seconds that running trials get after the first Ctrl-C to make a report
+
+
+def in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Stop(ray.tune.Stopper):  # type: ignore[misc]
@@ -62,7 +67,10 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """While inside, SIGINT and SIGTERM come here."""
+        """While inside, SIGINT and SIGTERM come here; in a thread Python lets nobody ask."""
+        if not in_main_thread():
+            yield
+            return
         signals = (signal.SIGINT, signal.SIGTERM)
         before = [signal.signal(number, lambda *_: self.interrupt()) for number in signals]
         try:

@@ -73,14 +73,24 @@ def reports_table(study: optuna.Study) -> pd.DataFrame:
     return table
 
 
-def write_tables(run: RunFolder, studies: list[optuna.Study], objective: Objective) -> None:
-    """Write both tables; `study` says which of the run's studies a row belongs to."""
+def run_tables(
+    studies: list[optuna.Study], objective: Objective
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trials and reports of a run; `study` says which of its studies a row belongs to."""
     trials, reports = [], []
     for study in studies:
         trials.append(trials_table(study, objective).assign(study=study.study_name))
         reports.append(reports_table(study).assign(study=study.study_name))
-    for path, tables in ((run.trials, trials), (run.reports, reports)):
-        filled = [table for table in tables if len(table)]
-        joined = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+    return _joined(trials), _joined(reports)
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+
+
+def write_tables(run: RunFolder, studies: list[optuna.Study], objective: Objective) -> None:
+    """Write both tables, each whole or not at all."""
+    for path, table in zip((run.trials, run.reports), run_tables(studies, objective), strict=True):
         with replacing(path) as temporary:
-            joined.to_parquet(temporary, index=False)
+            table.to_parquet(temporary, index=False)
