@@ -16,7 +16,7 @@ from lstmcls.config import load_config
 from tune.run_folder import existing_run
 from tune.space import SearchSpace, load_space
 from tune.study import CONFIRMATION, SEARCH, ranked, read_study
-from tune.tables import run_tables
+from tune.tables import reports_table, trials_table
 
 PLOTS = ("optimization_history", "intermediate_values", "parallel_coordinate", "slice")
 
@@ -51,12 +51,12 @@ class Run:
     @property
     def trials(self) -> pd.DataFrame:
         """A row a trial, of the search and of the confirmation, as trials.parquet holds them."""
-        return self._tables()[0]
+        return trials_table(self._studies(), self.space.objective)
 
     @property
     def reports(self) -> pd.DataFrame:
         """A row a report: the learning curves, as reports.parquet holds them."""
-        return self._tables()[1]
+        return reports_table(self._studies())
 
     @property
     def best(self) -> dict[str, Any]:
@@ -87,10 +87,9 @@ class Run:
             raise BadInput("figures need Plotly: pip install 'lstm-tune[plots]'")
         return {name: getattr(optuna.visualization, f"plot_{name}")(self.study) for name in PLOTS}
 
-    def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _studies(self) -> list[optuna.Study]:
         confirmation = read_study(self._folder.journal, CONFIRMATION)
-        studies = [self.study, *([confirmation] if confirmation else [])]
-        return run_tables(studies, self.space.objective)
+        return [self.study, *([confirmation] if confirmation else [])]
 
     def _require_winner(self) -> None:
         if not self._folder.best.is_dir():
