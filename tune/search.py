@@ -24,12 +24,15 @@ from lstmcls.files import replacing
 from tune.data import prepared_folder, stored_frame
 from tune.live import Display
 from tune.log import logged_to
+from tune.mlflow import MLflow, connect
 from tune.resources import available, divide, start_ray
 from tune.run_folder import RunFolder, existing_run, new_run
+from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
 from tune.study import repair_journal
 from tune.summary import example, summary
+from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points
 
 
@@ -79,12 +82,21 @@ def run_search(args: argparse.Namespace) -> Outcome:
     """
     if ray.is_initialized():
         raise BadInput("this process uses Ray already; ray.shutdown() frees it for a search")
+    if args.tensorboard:
+        require_tensorboard()
+    mlflow = connect(args.mlflow) if args.mlflow else None
     space = _resumed(args) if args.resume is not None else _new(args)
     prepared = load_prepared(Path(str(space.data)))
     # Only now, when all input has been found good, is a folder made.
     folder = RunFolder(args.resume) if args.resume is not None else new_run(_name(args), args.out)
     with folder.locked():
-        return _search(folder, space, prepared, args)
+        display = Display(space, args.quiet)
+        trackers: list[Tracker] = []
+        if args.tensorboard:
+            trackers.append(TensorBoard(folder, space.objective))
+        if mlflow is not None:
+            trackers.append(MLflow(mlflow, folder, space.objective, display.note))
+        return _search(folder, space, prepared, display, trackers, args)
 
 
 def _new(args: argparse.Namespace) -> SearchSpace:
@@ -114,9 +126,13 @@ def _resumed(args: argparse.Namespace) -> SearchSpace:
 
 
 def _search(
-    folder: RunFolder, space: SearchSpace, prepared: Prepared, args: argparse.Namespace
+    folder: RunFolder,
+    space: SearchSpace,
+    prepared: Prepared,
+    display: Display,
+    trackers: list[Tracker],
+    args: argparse.Namespace,
 ) -> Outcome:
-    display = Display(space, args.quiet)
     if folder.journal.exists() and (dropped := repair_journal(folder.journal)):
         display.note(f"{folder.journal.name}: a last line cut short ({dropped} bytes) was dropped")
     points: list[dict[str, Any]] = []
@@ -134,7 +150,7 @@ def _search(
             share = divide(space.resources, *available())
             for note in share.notes:
                 display.note(note)
-            outcome = Session(folder, space, prepared, share, display, points).conduct()
+            outcome = Session(folder, space, prepared, share, display, trackers, points).conduct()
         except KeyboardInterrupt:
             if not folder.journal.exists():
                 raise
@@ -225,6 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", metavar="A", help="a Ray cluster to run on, auto inside one (default: here)")
     add("--seed", metavar="N", help="of the search (default: the space's)")
     add("--set", action="append", default=[], metavar="K=V", help="fix a training setting")
+    add("--tensorboard", action="store_true", help="write RUN/tensorboard/, live")
+    add("--mlflow", metavar="URI", help="write to an MLflow server, database or folder")
     add("--quiet", action="store_true", help="print the result only")
     return parser
 

@@ -6,7 +6,8 @@ The study is the only state: saving and restoring Ray's side is left to nobody.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ from tune.study import (
 )
 from tune.trial import DIED, DISK_FULL, OUT_OF_MEMORY, REPORT_KEYS
 
+TRACK_EVERY = 2.0  # seconds between two updates of the trackers
 MAX_FAILURES = 2  # times that a trial whose worker died is tried again
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,16 @@ class Listener(Protocol):
     def tick(self) -> None: ...
 
 
+class Tracker(Protocol):
+    """Who keeps a copy of the study for another tool, such as TensorBoard or MLflow."""
+
+    def update(self, study: optuna.Study) -> None:
+        """Write what the study holds and is not written yet."""
+
+    def close(self, winner: int | None) -> None:
+        """The sitting ends; the model of trial `winner` of the search is in best/."""
+
+
 @dataclass
 class Bridge:
     """One study on its way through Ray: what is asked, and where reports go."""
@@ -60,6 +72,7 @@ class Bridge:
     listener: Listener
     stop: Stop
     checkpoints: Path
+    trackers: Sequence[Tracker] = ()
     keep_all_weights: bool = False  # otherwise those of the best trial alone
     running: dict[int, optuna.Trial] = field(default_factory=dict)
     best: tuple[int, float] | None = None  # trial and value
@@ -173,6 +186,7 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._told_to_wait = False
+        self._tracked = 0.0
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
@@ -236,3 +250,7 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
                 "once more stops at once"
             )
         bridge.listener.tick()
+        if time.monotonic() > self._tracked + TRACK_EVERY:
+            for tracker in bridge.trackers:
+                tracker.update(bridge.study)
+            self._tracked = time.monotonic()

@@ -22,7 +22,7 @@ from tune.loop import run_trials
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.scheduler import StudyASHA, replay
-from tune.searcher import Bridge
+from tune.searcher import Bridge, Tracker
 from tune.space import SearchSpace
 from tune.stop import Stop
 from tune.study import (
@@ -63,10 +63,11 @@ class Session:
         prepared: Prepared,
         share: Share,
         display: Display,
+        trackers: Sequence[Tracker],
         more_points: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.run, self.space, self.prepared = run, space, prepared
-        self.share, self.display = share, display
+        self.share, self.display, self.trackers = share, display, trackers
         self.search = open_study(run.journal, SEARCH, space.objective)
         self.confirmation = open_study(run.journal, CONFIRMATION, space.objective)
         self._spent = seconds_spent([self.search, self.confirmation])
@@ -82,12 +83,18 @@ class Session:
 
     def conduct(self) -> Outcome:
         """Search, confirm, export. The tables and the winner are written whatever happens."""
+        found: winner.Winner | None = None
         try:
-            return self._conduct()
+            outcome = self._conduct()
+            found = outcome.winner
+            return outcome
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._fault(f"disk full: {error}") from None
+        finally:
+            for tracker in self.trackers:
+                tracker.close(found.trial if found else None)
 
     def _conduct(self) -> Outcome:
         came_to = functools.partial(Outcome, self.run, self.space, self.prepared)
@@ -139,6 +146,7 @@ class Session:
                 listener=self.display,
                 stop=stop,
                 checkpoints=self.run.checkpoints,
+                trackers=self.trackers,
             ),
             scheduler,
         )
@@ -164,6 +172,7 @@ class Session:
                 listener=self.display,
                 stop=stop,
                 checkpoints=self.run.checkpoints,
+                trackers=self.trackers,
                 keep_all_weights=True,
             ),
             None,
@@ -179,6 +188,8 @@ class Session:
             gpus=self.share.gpu,
         )
         run_trials(bridge, order, self.prepared, self.share, scheduler)
+        for tracker in self.trackers:
+            tracker.update(bridge.study)
         self._interrupted = self._interrupted or bridge.stop.interrupted is not None
         if bridge.stop.fault:
             raise self._fault(bridge.stop.fault)
