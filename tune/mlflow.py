@@ -68,18 +68,18 @@ class MLflow:
         self._runs: dict[Key, str] = {}
         self._whole: set[Key] = set()
         self._pause = -math.inf  # until then nothing is tried, on the monotonic clock
-        self._study: optuna.Study | None = None  # the latest
+        self._studies: dict[str, optuna.Study] = {}
 
     def update(self, study: optuna.Study) -> None:
-        self._study = study
+        self._studies[study.study_name] = study
         if time.monotonic() > self._pause:
             with self._forgiving():
                 self._catch_up(study)
 
     def close(self, winner: int | None) -> None:
         with self._forgiving():
-            if self._study is not None:
-                self._catch_up(self._study)
+            for study in self._studies.values():
+                self._catch_up(study)
             if winner is None or self._experiment is None:
                 return
             for former in self._search("tags.winner = 'true'"):

@@ -83,18 +83,15 @@ class Session:
 
     def conduct(self) -> Outcome:
         """Search, confirm, export. The tables and the winner are written whatever happens."""
-        found: winner.Winner | None = None
         try:
             outcome = self._conduct()
-            found = outcome.winner
-            return outcome
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._fault(f"disk full: {error}") from None
-        finally:
-            for tracker in self.trackers:
-                tracker.close(found.trial if found else None)
+        for tracker in self.trackers:
+            tracker.close(outcome.winner.trial if outcome.winner else None)
+        return outcome
 
     def _conduct(self) -> Outcome:
         came_to = functools.partial(Outcome, self.run, self.space, self.prepared)
