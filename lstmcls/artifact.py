@@ -71,6 +71,10 @@ class Artifact:
             result[start : start + CHUNK] = self.row_probabilities(_dataset(rows))
         return result
 
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The most probable label of each text."""
+        return [self.labels[best] for best in self.probabilities(texts).argmax(axis=1)]
+
     def row_probabilities(self, data: TokenDataset) -> NDArray[np.float32]:
         """Class probabilities [rows, classes], computed as a validation while training is."""
         device = next(self.model.parameters()).device

@@ -1,9 +1,13 @@
-"""What the documents name exists."""
+"""What the documents name exists, and what they show runs."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+from conftest import ENVIRONMENT, reviews, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,3 +25,39 @@ def test_every_link_of_the_documents_leads_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+AFTERWARDS = """
+import ray
+assert not ray.is_initialized()
+assert search is __import__("tune").search
+assert {"max_pooling", "improved"} >= set(run.trials.params_variant.dropna())
+assert set(run.trials.study) == {"search", "confirmation"}
+assert run.best["hidden_size"] == 16
+assert set(classifier.predict(reviews.text[:20])) <= {"neg", "pos"}
+assert run.study.best_value == run.trials.query("study == 'search'").objective.max()
+print("all of it")
+"""
+
+
+def test_the_example_of_the_python_page_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "example.py").write_text("\n".join([*blocks, AFTERWARDS]), encoding="utf-8")
+    write_csv(tmp_path / "reviews.csv", reviews(200))
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    run, end = done.stdout.splitlines()
+    assert re.fullmatch(
+        r"<Run results/first: 4 trials, best val_accuracy \d\.\d{4} \(trial \d\)>", run
+    )
+    assert end == "all of it"

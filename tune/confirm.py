@@ -52,6 +52,24 @@ class Candidate:
         }
 
 
+def search_share(space: SearchSpace) -> float:
+    """The part of budget.minutes that the search itself may take."""
+    return 1 - SHARE if space.confirm.top else 1.0
+
+
+def announcement(space: SearchSpace) -> str:
+    """What the user is told to expect after the search."""
+    top, seeds, minutes = space.confirm.top, space.confirm.seeds, space.budget.minutes
+    if not top:
+        return "the best trial is written, without a confirmation"
+    who = "the best trial" if top == 1 else f"the top {top}"
+    text = f"confirmation of {who} on {seeds} fresh seed{'s' * (seeds > 1)}"
+    if minutes is None:
+        return text
+    kept = minutes * SHARE
+    return f"{text}, about {f'{kept:.2g} min' if kept >= 1 else f'{60 * kept:.2g} s'} kept back"
+
+
 def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidate]:
     """The top configurations of the search, each once, and the baseline where there is one.
 

@@ -1,13 +1,20 @@
-"""`--data`: a prepared folder as it is; a file or a built-in name prepared on first use."""
+"""`--data`: a prepared folder as it is; a file or a built-in name prepared on first use.
+
+From Python it may also be a DataFrame, which becomes a file first.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
 from lstmcls.dataset import FORMAT, read_info
+from lstmcls.files import replacing
 from lstmcls.prepare import prepare
 from tune.run_folder import RESULTS
 
@@ -38,3 +45,22 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
         prepare([data], folder, text=text, label=label, progress=progress)
     read_info(folder)
     return folder
+
+
+def stored_frame(frame: pd.DataFrame) -> Path:
+    """`frame` as a Parquet file under results/prepared/, the same one for the same content.
+
+    Raises:
+        BadInput: a column that Parquet cannot hold.
+    """
+    content = hashlib.sha256(repr(list(frame.columns)).encode())
+    try:
+        content.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+        path = RESULTS / "prepared" / f"frame-{content.hexdigest()[:8]}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with replacing(path) as temporary:
+                frame.to_parquet(temporary, index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise BadInput(f"data: a frame that Parquet cannot hold ({error})") from None
+    return path

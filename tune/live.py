@@ -2,124 +2,227 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tune.space import Objective
-from tune.study import ranked
+from lstmcls.config import TrainConfig
+from tune.space import SearchSpace
+from tune.study import frozen_trial, ranked, reports_of
 
 SHOWN = 12  # running trials in the table
+EVERY = 0.25  # seconds between two drawings
+POINTS = 10  # of a curve
+WIDE = 70  # columns from which there is room for the curves
 
 
 class Display:
-    """Told what happens by the StudyRecorder; shows it on standard error."""
+    """Told what happens by the session and the StudyRecorder; shows it on standard error.
 
-    def __init__(self, objective: Objective, minutes: float | None, quiet: bool) -> None:
-        self._objective = objective
-        self._seconds = minutes * 60 if minutes else None
-        self._console = Console(stderr=True, highlight=False)
+    What it shows of a trial it reads from the study, so that a resumed search begins with its
+    whole past.
+    """
+
+    def __init__(self, space: SearchSpace, quiet: bool) -> None:
+        self._objective = space.objective
+        # They have columns of their own.
+        self._apart = {p.name for p in space.parameters if p.field in ("variant", "epochs")}
+        # This very file: while Ray runs, sys.stderr is the log.
+        self._console = Console(file=sys.stderr, highlight=False)
         self._quiet = quiet
-        self._started = time.monotonic()
-        self._shown = 0.0
-        self._running: dict[int, dict[str, Any]] = {}
-        self._counts: Counter[str] = Counter()
-        self._best: tuple[float, int] | None = None
-        self._phase = ""
+        self._began = time.monotonic()
+        self._drawn = 0.0
+        self._size = self._console.size
+        self._study: optuna.Study  # of the phase, as the four below
         self._total: int | None = None
+        self._deadline: float | None = None
+        self._then = ""
+        self._running: dict[int, TrainConfig] = {}
+        self._best: tuple[float, int] | None = None
         self._live: Live | None = None
 
-    def phase(self, name: str, study: optuna.Study, total: int | None = None) -> None:
-        """Begin a part of the run, of `total` trials where that is known."""
-        self._phase, self._total = name, total
+    def phase(
+        self,
+        study: optuna.Study,
+        total: int | None = None,
+        deadline: float | None = None,
+        then: str = "",
+    ) -> None:
+        """Begin a part of the run: at most `total` trials, until `deadline` (monotonic clock).
+
+        `then` says what comes after it.
+        """
+        self._study, self._total, self._deadline, self._then = study, total, deadline, then
         self._running.clear()
-        finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-        self._counts = Counter(trial.state.name.lower() for trial in finished)
         best = ranked(study, self._objective)[:1]
         self._best = (best[0][1]["objective"], best[0][0].number) if best else None
         if self._quiet:
             return
-        if self._console.is_terminal and self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        done = len([trial for trial in _trials(study) if trial.state.is_finished()])
+        parts = [f"{total} trials"] if total else []
+        parts += [f"{done} done"] if done else []
+        self.note(f"{study.study_name} begins" + (f": {', '.join(parts)}" if parts else ""))
+        if self._console.is_interactive and self._live is None:
+            self._live = Live(
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
-        done = f", {len(finished)} done" if finished else ""
-        self.note(f"{name} begins" + (f": {total} trials{done}" if total else done))
+
+    def phase_ends(self, why: str | None) -> None:
+        """`why` is what ended it before its trials ran out."""
+        parts = [part for part in (why, _counts(_trials(self._study))) if part]
+        self.note(f"{self._study.study_name} ends: {'; '.join(parts)}")
 
     def close(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def started(self, number: int, params: dict[str, Any]) -> None:
-        self._running[number] = {"params": _short(params), "epoch": 0.0, "curve": []}
+    def started(self, number: int, config: TrainConfig) -> None:
+        self._running[number] = config
 
     def reported(self, number: int, report: dict[str, Any]) -> None:
-        value, row = report["objective"], self._running[number]
-        row["epoch"] = report["epoch"]
-        row["curve"].append(value)
-        if value == value and (self._best is None or self._objective.better(value, self._best[0])):
+        value = report["objective"]
+        known = math.nan if self._best is None else self._best[0]
+        if self._objective.better(value, known):
             self._best = (value, number)
         if self._live is None:
-            name = self._objective.metric
             best = f", best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else ""
-            self._line(f"trial {number} epoch {report['epoch']:g}: {name} {value:.4f}{best}")
+            name, epochs = self._objective.metric, self._running[number].epochs
+            epoch = f"epoch {report['epoch']:g}/{epochs:g}"
+            self.note(f"trial {number} {epoch}: {name} {value:.4f}{best}")
 
     def finished(self, number: int, state: TrialState, why: str) -> None:
-        row = self._running.pop(number, {"params": ""})
-        self._counts[state.name.lower()] += 1
+        config = self._running.pop(number, None)
         if self._live is None or state == TrialState.FAIL:
-            self.note(f"trial {number} {state.name}: {why} [{row['params']}]")
+            variant = f"{config.variant} " if config else ""
+            params = _short(self._params(number))
+            self.note(f"trial {number} {state.name}: {why} [{variant}{params}]")
 
     def retried(self, number: int, why: str) -> None:
         self._running.pop(number, None)
         self.note(f"trial {number} {why}")
 
     def note(self, text: str) -> None:
-        if self._live is not None:
-            self._live.console.print(Text(f"{self._clock()} {text}"))
-        else:
-            self._line(text)
+        if not self._quiet:
+            line = "".join(char if char.isprintable() else " " for char in text)
+            line = f"{_clock(time.monotonic() - self._began)} {line}"
+            self._console.print(Text(line), soft_wrap=self._live is None)
 
     def tick(self) -> None:
-        """Draw the table again, at most four times a second."""
-        if self._live is not None and time.monotonic() > self._shown + 0.25:
-            self._shown = time.monotonic()
-            self._live.update(self._table(), refresh=True)
+        """Draw the table again when it is time."""
+        if self._live is None or time.monotonic() < self._drawn + EVERY:
+            return
+        self._drawn = time.monotonic()
+        if self._console.size != self._size:
+            # The terminal has broken the lines anew: where the table now stands is not known.
+            self._size = self._console.size
+            self._console.clear()
+        self._live.update(self._table(), refresh=True)
 
-    def _line(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(Text(f"{self._clock()} {text}"), soft_wrap=True)
-
-    def _clock(self) -> str:
-        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-        return f"{minutes:02d}:{seconds:02d}"
+    def _params(self, number: int) -> dict[str, Any]:
+        params = frozen_trial(self._study, number).params
+        return {name: value for name, value in params.items() if name not in self._apart}
 
     def _table(self) -> Group:
-        table = Table(box=None, padding=(0, 1), expand=False)
-        for heading in ("trial", "epoch", self._objective.metric, "curve"):
-            table.add_column(heading, no_wrap=True)
-        table.add_column("parameters")  # the only one that gives way in a narrow terminal
-        for number, row in list(self._running.items())[:SHOWN]:
-            curve = row["curve"]
-            last = f"{curve[-1]:.4f}" if curve else "-"
-            params = Text(row["params"], no_wrap=True, overflow="ellipsis")
-            table.add_row(str(number), f"{row['epoch']:g}", last, _sparkline(curve), params)
-        counts = ", ".join(f"{count} {state}" for state, count in self._counts.items())
-        best = f"best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else "no result"
-        left = ""
-        if self._seconds:
-            left = f" of {self._seconds / 60:g} min"
-        total = f"/{self._total}" if self._total else ""
-        done = sum(self._counts.values())
-        head = f"{self._phase} {self._clock()}{left} · {best} · {done}{total} done: {counts or '-'}"
-        return Group(Text(head), table)
+        trials = _trials(self._study)
+        lines: list[Text | Table] = [
+            Text(self._head(trials), style="bold"),
+            self._rows(trials),
+            Text(self._best_line()),
+            Text(_counts(trials) or "none has ended yet"),
+            Text(f"then: {self._then}", style="dim"),
+        ]
+        return Group(*lines)
+
+    def _head(self, trials: list[FrozenTrial]) -> str:
+        now = time.monotonic()
+        done = len([trial for trial in trials if trial.state.is_finished()])
+        parts = [f"{self._study.study_name} {_clock(now - self._began)}"]
+        if self._deadline is not None:
+            parts.append(f"{_clock(max(0.0, self._deadline - now))} left")
+        parts.append(f"{done} of {self._total} trials" if self._total else f"{done} trials")
+        return ", ".join([*parts, f"{len(self._running)} running"])
+
+    def _rows(self, trials: list[FrozenTrial]) -> Table:
+        """The running trials; where they are many for the terminal, each in a single line."""
+        height, width = self._console.height - 7, self._console.width
+        numbers = list(self._running)[: max(1, min(SHOWN, height))]
+        one_line = 3 * len(numbers) > height
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for heading in ("trial", "epoch", "best", "last"):
+            table.add_column(heading, no_wrap=True, justify="right")
+        if width >= WIDE:
+            table.add_column("curve", no_wrap=True)
+        # The only column that gives way in a narrow terminal.
+        table.add_column("variant and what differs")
+        shown = _differing([self._params(number) for number in numbers])
+        for number, params in zip(numbers, shown, strict=True):
+            config, curve = self._running[number], reports_of(trials[number])
+            values = [report["objective"] for report in curve]
+            table.add_row(
+                str(number),
+                f"{curve[-1]['epoch'] if curve else 0:g}/{config.epochs:g}",
+                self._shown(values),
+                f"{values[-1]:.4f}" if values else "-",
+                *([_sparkline(values)] if width >= WIDE else []),
+                Text(f"{config.variant} {_short(params)}", no_wrap=one_line, overflow="ellipsis"),
+            )
+        return table
+
+    def _shown(self, values: list[float]) -> str:
+        pick = max if self._objective.mode == "max" else min
+        known = [value for value in values if not math.isnan(value)]
+        return f"{pick(known):.4f}" if known else "-"
+
+    def _best_line(self) -> str:
+        if self._best is None:
+            return f"no {self._objective.metric} yet"
+        return f"best {self._objective.metric} {self._best[0]:.4f} (trial {self._best[1]})"
+
+
+def _trials(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False)
+
+
+def _counts(trials: Iterable[FrozenTrial]) -> str:
+    """`12 complete, 31 pruned, 1 failed: diverged`."""
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    states = Counter(trial.state for trial in ended)
+    parts = [
+        f"{states[state]} {state.name.lower()}"
+        for state in (TrialState.COMPLETE, TrialState.PRUNED)
+        if states[state]
+    ]
+    failed = [trial for trial in ended if trial.state == TrialState.FAIL]
+    kinds = Counter(trial.user_attrs.get("stopped", "").split(":")[0] for trial in failed)
+    if failed:
+        why = [f"{count} {kind}" if len(kinds) > 1 else kind for kind, count in kinds.most_common()]
+        parts.append(f"{len(failed)} failed: {', '.join(why)}")
+    return ", ".join(parts)
+
+
+def _differing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each of several trials' parameters those that are not the same in all of them."""
+    if len(rows) < 2:
+        return rows
+    names = {name for row in rows for name in row}
+    same = {n for n in names if all(n in row and row[n] == rows[0].get(n) for row in rows)}
+    return [{name: value for name, value in row.items() if name not in same} for row in rows]
 
 
 def _short(params: dict[str, Any]) -> str:
@@ -129,9 +232,17 @@ def _short(params: dict[str, Any]) -> str:
     )
 
 
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
+
+
 def _sparkline(values: list[float]) -> str:
-    bars, finite = "▁▂▃▄▅▆▇█", [v for v in values[-16:] if v == v]
+    """The whole curve in at most POINTS bars, the last value always among them."""
+    bars, finite = "▁▂▃▄▅▆▇█", [value for value in values if math.isfinite(value)]
     if not finite:
         return ""
+    finite = finite[:: -math.ceil(len(finite) / POINTS)][::-1]
     low, high = min(finite), max(finite)
     return "".join(bars[int((v - low) / ((high - low) or 1) * 7)] for v in finite)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +15,7 @@ from ray._private import ray_constants, services
 
 from lstmcls.cli import BadInput
 from tune.space import Resources
+from tune.stop import in_main_thread
 
 TRIALS_PER_GPU = 4  # where `gpu: auto`: an LSTM trial alone leaves most of a GPU idle
 
@@ -87,7 +87,7 @@ def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
     return Share(wanted.cpu, gpu, at_once, (cpus, gpus), tuple(notes))
 
 
-def start_ray(address: str | None, log: Path) -> None:
+def start_ray(address: str | None) -> None:
     """Start Ray on this machine, for this search alone, or join the cluster at `address`.
 
     SIGTERM keeps the handler that it has: Ray's own would exit without a word.
@@ -96,14 +96,14 @@ def start_ray(address: str | None, log: Path) -> None:
         BadInput: no cluster answers at `address`.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
-    _log_to(log)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         _start(address)
     except SystemExit:  # Ray's handler
         raise KeyboardInterrupt from None
     finally:
-        signal.signal(signal.SIGTERM, on_sigterm)
+        if in_main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def _start(address: str | None) -> None:
@@ -136,17 +136,6 @@ class _OwnGroup(subprocess.Popen[bytes]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs, process_group=0)
-
-
-def _log_to(path: Path) -> None:
-    """Send what Ray and Optuna say to the run's log, not to the terminal."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    for name in ("ray", "ray.tune", "tune", "optuna", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-    logging.captureWarnings(True)
 
 
 def available() -> tuple[float, float]:

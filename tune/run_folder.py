@@ -55,6 +55,10 @@ class RunFolder:
         return self.path / "search.log"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

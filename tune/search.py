@@ -1,4 +1,4 @@
-"""`python -m tune.search`: the driver, read from top to bottom.
+"""`python -m tune.search`, and `tune.search()` from Python: the driver, read from top to bottom.
 
 Functions only: this module runs as `__main__`, so nothing in it may cross a process.
 """
@@ -8,42 +8,102 @@ from __future__ import annotations
 import argparse
 import shlex
 import signal
-from contextlib import redirect_stdout
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
+import pandas as pd
 import ray
+import torch
 
 from lstmcls.artifact import load_artifact
-from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, run
+from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, nearest, run
 from lstmcls.config import parse_settings
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
-from tune.data import prepared_folder
+from tune.data import prepared_folder, stored_frame
 from tune.live import Display
+from tune.log import logged_to
+from tune.mlflow import MLflow, connect
 from tune.resources import available, divide, start_ray
 from tune.run_folder import RunFolder, existing_run, new_run
+from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
 from tune.study import repair_journal
 from tune.summary import example, summary
+from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points
 
 
 def main() -> int:
     args = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
+    try:
+        outcome = run_search(args)
+    except KeyboardInterrupt as stopped:
+        if not stopped.args:  # nothing to go on with
+            raise
+        print(stopped)
+        return INTERRUPTED
+    return _tell(outcome)
+
+
+def arguments(options: Mapping[str, Any]) -> argparse.Namespace:
+    """The command line's options from Python, named with _ for -; values as they are there.
+
+    `space` may also be a mapping, `data` a pandas DataFrame, `set` a mapping.
+
+    Raises:
+        BadInput: no such option.
+    """
+    args = _parser().parse_args([])
+    for name, value in options.items():
+        if not hasattr(args, name):
+            raise BadInput(f"{name}: no such option of a search{nearest(name, vars(args))}")
+        setattr(args, name, str(value) if isinstance(value, PurePath) else value)
+    for name in ("out", "resume", "warm_start"):
+        path = getattr(args, name)
+        setattr(args, name, None if path is None else Path(path))
+    if isinstance(args.set, Mapping):
+        args.set = [f"{name}={value}" for name, value in args.set.items()]
+    if isinstance(args.data, pd.DataFrame):
+        args.data = str(stored_frame(args.data))
+    return args
+
+
+def run_search(args: argparse.Namespace) -> Outcome:
+    """The search that `args` asks for, to its end or to the first Ctrl-C.
+
+    Raises:
+        BadInput: the input cannot be used; nothing was started.
+        RunFailed: the search failed, or not one trial reported.
+        KeyboardInterrupt: the second Ctrl-C, saying how to go on.
+    """
+    if ray.is_initialized():
+        raise BadInput("this process uses Ray already; ray.shutdown() frees it for a search")
+    if args.tensorboard:
+        require_tensorboard()
+    mlflow = connect(args.mlflow) if args.mlflow else None
     space = _resumed(args) if args.resume is not None else _new(args)
     prepared = load_prepared(Path(str(space.data)))
     # Only now, when all input has been found good, is a folder made.
     folder = RunFolder(args.resume) if args.resume is not None else new_run(_name(args), args.out)
     with folder.locked():
-        return _search(folder, space, prepared, args)
+        display = Display(space, args.quiet)
+        trackers: list[Tracker] = []
+        if args.tensorboard:
+            trackers.append(TensorBoard(folder, space.objective))
+        if mlflow is not None:
+            trackers.append(MLflow(mlflow, folder, space.objective, display.note))
+        return _search(folder, space, prepared, display, trackers, args)
 
 
 def _new(args: argparse.Namespace) -> SearchSpace:
-    name = args.space or "full"
-    space = _with_options(load_space(name), args, name)
+    name = _name(args)
+    stated = args.space or name
+    found = parse_space(stated, name) if isinstance(stated, Mapping) else load_space(stated)
+    space = _with_options(found, args, name)
     if args.warm_start is not None:
         existing_run(args.warm_start)
     data = prepared_folder(space.data or "reviews", args.text, args.label, not args.quiet)
@@ -51,7 +111,7 @@ def _new(args: argparse.Namespace) -> SearchSpace:
 
 
 def _name(args: argparse.Namespace) -> str:
-    return Path(args.space or "full").stem
+    return "search" if isinstance(args.space, Mapping) else Path(args.space or "full").stem
 
 
 def _resumed(args: argparse.Namespace) -> SearchSpace:
@@ -66,9 +126,13 @@ def _resumed(args: argparse.Namespace) -> SearchSpace:
 
 
 def _search(
-    folder: RunFolder, space: SearchSpace, prepared: Prepared, args: argparse.Namespace
-) -> int:
-    display = Display(space.objective, space.budget.minutes, args.quiet)
+    folder: RunFolder,
+    space: SearchSpace,
+    prepared: Prepared,
+    display: Display,
+    trackers: list[Tracker],
+    args: argparse.Namespace,
+) -> Outcome:
     if folder.journal.exists() and (dropped := repair_journal(folder.journal)):
         display.note(f"{folder.journal.name}: a last line cut short ({dropped} bytes) was dropped")
     points: list[dict[str, Any]] = []
@@ -78,39 +142,40 @@ def _search(
             display.note(f"warm start: {line}")
     with replacing(folder.space) as path:
         path.write_text(space.to_yaml(), encoding="utf-8")
-    try:
-        # Ray prints what befalls its processes; the display says it in its own words.
-        with open(folder.log, "a", encoding="utf-8") as log, redirect_stdout(log):
-            start_ray(args.address, folder.log)
+    threads = torch.get_num_threads()
+    with logged_to(folder.log):
+        try:
+            display.note(f"starting Ray, {args.address or 'on this machine'}")
+            start_ray(args.address)
             share = divide(space.resources, *available())
             for note in share.notes:
                 display.note(note)
-            outcome = Session(folder, space, prepared, share, display, points).conduct()
-    except KeyboardInterrupt:
-        if not folder.journal.exists():  # nothing to go on with
-            raise
-        print(f"stopped at once; go on with: {_resume(folder)}")
-        return INTERRUPTED
-    finally:
-        display.close()
-        ray.shutdown()
-    return _tell(folder, space, prepared, outcome)
+            outcome = Session(folder, space, prepared, share, display, trackers, points).conduct()
+        except KeyboardInterrupt:
+            if not folder.journal.exists():
+                raise
+            raise KeyboardInterrupt(f"stopped at once; go on with: {_resume(folder)}") from None
+        finally:
+            display.close()
+            ray.shutdown()
+            torch.set_num_threads(threads)  # the process may go on with something else
+    if outcome.winner is None and not outcome.interrupted:
+        raise RunFailed(
+            f"no trial came to its first report within the budget; see {folder.log}; a larger one "
+            f"goes on with: {_resume(folder)} --minutes M"
+        )
+    return outcome
 
 
-def _tell(folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Outcome) -> int:
-    resume = _resume(folder)
+def _tell(outcome: Outcome) -> int:
+    folder = outcome.run
     if outcome.interrupted:
         if outcome.winner is not None:
             print(f"best so far: {folder.best}")
-        print(f"interrupted; go on with: {resume}")
+        print(f"interrupted; go on with: {_resume(folder)}")
         return INTERRUPTED
-    if outcome.winner is None:
-        raise RunFailed(
-            f"no trial came to its first report within the budget; see {folder.log}; a larger one "
-            f"goes on with: {resume} --minutes M"
-        )
-    print(summary(space, prepared, outcome))
-    print(example(load_artifact(folder.best), prepared))
+    print(summary(outcome))
+    print(example(load_artifact(folder.best), outcome.prepared))
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
     print(f"run:     {folder.path}")
     return OK
@@ -176,6 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", metavar="A", help="a Ray cluster to run on, auto inside one (default: here)")
     add("--seed", metavar="N", help="of the search (default: the space's)")
     add("--set", action="append", default=[], metavar="K=V", help="fix a training setting")
+    add("--tensorboard", action="store_true", help="write RUN/tensorboard/, live")
+    add("--mlflow", metavar="URI", help="write to an MLflow server, database or folder")
     add("--quiet", action="store_true", help="print the result only")
     return parser
 

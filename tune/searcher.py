@@ -6,7 +6,8 @@ The study is the only state: saving and restoring Ray's side is left to nobody.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +17,10 @@ import ray.tune
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from lstmcls.config import TrainConfig
 from tune.checkpoints import drop_all, drop_states, trial_folder
 from tune.space import Objective
-from tune.stop import Stop
+from tune.stop import GRACE, Stop
 from tune.study import (
     Suggest,
     ask,
@@ -31,6 +33,7 @@ from tune.study import (
 )
 from tune.trial import DIED, DISK_FULL, OUT_OF_MEMORY, REPORT_KEYS
 
+TRACK_EVERY = 2.0  # seconds between two updates of the trackers
 MAX_FAILURES = 2  # times that a trial whose worker died is tried again
 
 logger = logging.getLogger(__name__)
@@ -39,12 +42,22 @@ logger = logging.getLogger(__name__)
 class Listener(Protocol):
     """Who is told what happens, such as the table in the terminal."""
 
-    def started(self, number: int, config: dict[str, Any]) -> None: ...
+    def started(self, number: int, config: TrainConfig) -> None: ...
     def reported(self, number: int, report: dict[str, Any]) -> None: ...
     def finished(self, number: int, state: TrialState, why: str) -> None: ...
     def retried(self, number: int, why: str) -> None: ...
     def note(self, text: str) -> None: ...
     def tick(self) -> None: ...
+
+
+class Tracker(Protocol):
+    """Who keeps a copy of the study for another tool, such as TensorBoard or MLflow."""
+
+    def update(self, study: optuna.Study) -> None:
+        """Write what the study holds and is not written yet."""
+
+    def close(self, winner: int | None) -> None:
+        """The sitting ends; the model of trial `winner` of the search is in best/."""
 
 
 @dataclass
@@ -59,6 +72,7 @@ class Bridge:
     listener: Listener
     stop: Stop
     checkpoints: Path
+    trackers: Sequence[Tracker] = ()
     keep_all_weights: bool = False  # otherwise those of the best trial alone
     running: dict[int, optuna.Trial] = field(default_factory=dict)
     best: tuple[int, float] | None = None  # trial and value
@@ -146,7 +160,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial, config = asked
         bridge.running[trial.number] = trial
         frozen = frozen_trial(bridge.study, trial.number)
-        bridge.listener.started(trial.number, dict(trial.params))
+        bridge.listener.started(trial.number, config)
         return {
             "number": trial.number,
             "train": config.to_dict(),
@@ -171,6 +185,8 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
+        self._told_to_wait = False
+        self._tracked = 0.0
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
@@ -226,4 +242,15 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             bridge.end(number, TrialState.FAIL, reason)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        self._bridge.listener.tick()
+        bridge = self._bridge
+        if bridge.stop.interrupted is not None and not self._told_to_wait:
+            self._told_to_wait = True
+            bridge.listener.note(
+                f"interrupted: running trials come to their next report, {GRACE:g} s at most; "
+                "once more stops at once"
+            )
+        bridge.listener.tick()
+        if time.monotonic() > self._tracked + TRACK_EVERY:
+            for tracker in bridge.trackers:
+                tracker.update(bridge.study)
+            self._tracked = time.monotonic()

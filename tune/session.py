@@ -23,7 +23,7 @@ from tune.loop import run_trials
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.scheduler import StudyASHA, replay
-from tune.searcher import Bridge
+from tune.searcher import Bridge, Tracker
 from tune.space import SearchSpace
 from tune.stop import Stop
 from tune.study import (
@@ -45,6 +45,9 @@ from tune.trial import Order
 class Outcome:
     """What a sitting came to."""
 
+    run: RunFolder
+    space: SearchSpace
+    prepared: Prepared
     winner: winner.Winner | None
     candidates: list[confirm.Candidate]  # confirmed, best mean first
     test: dict[str, Any] | None
@@ -61,10 +64,11 @@ class Session:
         prepared: Prepared,
         share: Share,
         display: Display,
+        trackers: Sequence[Tracker],
         more_points: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.run, self.space, self.prepared = run, space, prepared
-        self.share, self.display = share, display
+        self.share, self.display, self.trackers = share, display, trackers
         self.search = open_study(run.journal, SEARCH, space.objective)
         self.confirmation = open_study(run.journal, CONFIRMATION, space.objective)
         self._spent = seconds_spent([self.search, self.confirmation])
@@ -81,13 +85,17 @@ class Session:
     def conduct(self) -> Outcome:
         """Search, confirm, export. The tables and the winner are written whatever happens."""
         try:
-            return self._conduct()
+            outcome = self._conduct()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._fault(f"disk full: {error}") from None
+        for tracker in self.trackers:
+            tracker.close(outcome.winner.trial if outcome.winner else None)
+        return outcome
 
     def _conduct(self) -> Outcome:
+        came_to = functools.partial(Outcome, self.run, self.space, self.prepared)
         candidates: list[confirm.Candidate] = []
         found: winner.Winner | None = None
         test: dict[str, Any] | None = None
@@ -101,7 +109,7 @@ class Session:
                 write_tables(self.run, [self.search, self.confirmation], self.space.objective)
         found = winner.search_winner(self.run, self.space, self.search)
         if found is None:
-            return Outcome(None, [], None, self._interrupted)
+            return came_to(None, [], None, self._interrupted)
         if candidates and not self._interrupted:
             found = self._confirmed(candidates[0])
             baseline = next((c for c in candidates[1:] if c.baseline), None)
@@ -113,7 +121,7 @@ class Session:
             extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
-        return Outcome(found, candidates, test, self._interrupted)
+        return came_to(found, candidates, test, self._interrupted)
 
     def _search(self) -> None:
         space = self.space
@@ -122,11 +130,11 @@ class Session:
             scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
             for number, epoch in replay(scheduler, self.search, space).items():
                 end_waiting(self.search, number, TrialState.PRUNED, f"asha at epoch {epoch:g}")
-        kept_back = confirm.SHARE if space.confirm.top else 0.0
-        stop = self._stop(1 - kept_back, space.budget.target)
+        stop = self._stop(confirm.search_share(space), space.budget.target)
         for _, report in ranked(self.search, space.objective)[:1]:
             stop.saw(report["objective"])
-        self.display.phase("search", self.search, space.budget.trials)
+        then = confirm.announcement(space)
+        self.display.phase(self.search, space.budget.trials, stop.deadline, then)
         self._run(
             Bridge(
                 study=self.search,
@@ -137,6 +145,7 @@ class Session:
                 listener=self.display,
                 stop=stop,
                 checkpoints=self.run.checkpoints,
+                trackers=self.trackers,
             ),
             scheduler,
         )
@@ -149,7 +158,9 @@ class Session:
         confirm.drop_outdated(study, candidates)
         points = confirm.confirmation_points(space, candidates)
         confirm.enqueue_points(study, points)
-        self.display.phase("confirmation", study, len(points))
+        stop = self._stop(1.0, None)
+        then = "one look at the test data, and the winner is written"
+        self.display.phase(study, len(points), stop.deadline, then)
         self._run(
             Bridge(
                 study=study,
@@ -158,8 +169,9 @@ class Session:
                 sampler=functools.partial(make_sampler, space),
                 trials=len(study.get_trials(deepcopy=False)),
                 listener=self.display,
-                stop=self._stop(1.0, None),
+                stop=stop,
                 checkpoints=self.run.checkpoints,
+                trackers=self.trackers,
                 keep_all_weights=True,
             ),
             None,
@@ -175,11 +187,12 @@ class Session:
             gpus=self.share.gpu,
         )
         run_trials(bridge, order, self.prepared, self.share, scheduler)
+        for tracker in self.trackers:
+            tracker.update(bridge.study)
         self._interrupted = self._interrupted or bridge.stop.interrupted is not None
         if bridge.stop.fault:
             raise self._fault(bridge.stop.fault)
-        if bridge.stop.reason:
-            self.display.note(f"{bridge.study.study_name} ends: {bridge.stop.reason}")
+        self.display.phase_ends(bridge.stop.reason)
 
     def _fault(self, fault: str) -> RunFailed:
         return RunFailed(

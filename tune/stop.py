@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ import ray.tune
 from tune.space import Objective
 
 GRACE = 10.0  # seconds that running trials get after the first Ctrl-C to make a report
+
+
+def in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Stop(ray.tune.Stopper):  # type: ignore[misc]
@@ -28,8 +33,8 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         self.reason: str | None = None
         self.interrupted: float | None = None  # when, on the monotonic clock
         self.fault: str | None = None  # what makes going on useless, such as a full disk
+        self.deadline = deadline  # on the monotonic clock
         self._objective = objective
-        self._deadline = deadline  # on the monotonic clock
         self._target = target
 
     def saw(self, objective: float) -> None:
@@ -46,7 +51,7 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         now = time.monotonic()
         if self.interrupted is not None:
             return now > self.interrupted + GRACE
-        if self._deadline is not None and now > self._deadline and not self.reason:
+        if self.deadline is not None and now > self.deadline and not self.reason:
             self.reason = "time is up"
         return self.reason is not None
 
@@ -62,7 +67,10 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """While inside, SIGINT and SIGTERM come here."""
+        """While inside, SIGINT and SIGTERM come here; in a thread Python lets nobody ask."""
+        if not in_main_thread():
+            yield
+            return
         signals = (signal.SIGINT, signal.SIGTERM)
         before = [signal.signal(number, lambda *_: self.interrupt()) for number in signals]
         try:

@@ -104,15 +104,16 @@ def repair_journal(path: Path) -> int:
     return len(content) - whole
 
 
+class _ReadOnly(_Journal):
+    """The journal for those who look at it, perhaps while its driver writes."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise PermissionError(f"{self._file_path}: open for reading only; a search writes it")
+
+
 def read_study(journal: Path, name: str) -> optuna.Study | None:
-    """The study `name` of a journal, where there is one; nothing is written."""
-    with suppress(KeyError):
-        return optuna.load_study(
-            study_name=name,
-            storage=JournalStorage(_Journal(journal)),
-            pruner=optuna.pruners.NopPruner(),
-        )
-    return None
+    """The study `name` of a journal, where there is one; nothing can be written to it."""
+    return _load(_ReadOnly(journal), name)
 
 
 def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:
@@ -120,12 +121,20 @@ def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:
 
     `create_study(load_if_exists=True)` would add a line even where it is there.
     """
-    return read_study(journal, name) or optuna.create_study(
+    return _load(_Journal(journal), name) or optuna.create_study(
         storage=JournalStorage(_Journal(journal)),
         study_name=name,
         direction=objective.direction,
         pruner=optuna.pruners.NopPruner(),
     )
+
+
+def _load(journal: _Journal, name: str) -> optuna.Study | None:
+    with suppress(KeyError):
+        return optuna.load_study(
+            study_name=name, storage=JournalStorage(journal), pruner=optuna.pruners.NopPruner()
+        )
+    return None
 
 
 def enqueue(study: optuna.Study, points: Iterable[Mapping[str, Any]]) -> None:

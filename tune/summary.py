@@ -9,14 +9,14 @@ from lstmcls.dataset import Prepared
 from tune.confirm import Candidate
 from tune.intervals import LEVEL
 from tune.session import Outcome
-from tune.space import SearchSpace
 
 WIDTH = 60  # characters of the example's text
 
 
-def summary(space: SearchSpace, prepared: Prepared, outcome: Outcome) -> str:
+def summary(outcome: Outcome) -> str:
     """The winner in a few lines."""
-    winner, metric = outcome.winner, space.objective.metric
+    winner, space = outcome.winner, outcome.space
+    metric = space.objective.metric
     assert winner is not None
     settings = {k: v for k, v in winner.config.to_dict().items() if k != "seed"}
     shown = ", ".join(
@@ -26,7 +26,7 @@ def summary(space: SearchSpace, prepared: Prepared, outcome: Outcome) -> str:
         f"winner:  trial {winner.trial}, {winner.config.variant}",
         f"         {shown}",
         f"{metric}: {winner.report['objective']:.4f} at epoch {winner.report['epoch']:g} "
-        f"({prepared.info['rows']['val']:,} validation rows; it chose the winner)",
+        f"({outcome.prepared.info['rows']['val']:,} validation rows; it chose the winner)",
     ]
     if not outcome.candidates:
         why = "off" if not space.confirm.top else "no time was left for it"

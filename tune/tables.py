@@ -1,8 +1,11 @@
-"""The study as tables: trials.parquet (a row a trial) and reports.parquet (a row a report)."""
+"""The studies as tables: trials.parquet (a row a trial) and reports.parquet (a row a report).
+
+Every column has one type, and what a row lacks is null, so that any reader of Parquet takes them.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,38 +14,68 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from lstmcls.files import replacing
+from lstmcls.metrics import OBJECTIVES
 from tune.run_folder import RunFolder
 from tune.space import Objective
 from tune.study import best_report, reports_of
 
+TIME = "datetime64[us, UTC]"
+METRICS = ("train_loss", *OBJECTIVES)
 
-def trials_table(study: optuna.Study, objective: Objective) -> pd.DataFrame:
-    """number, state, why it stopped, params_*, best_* and last_* metrics, what was spent (UTC)."""
-    trials = study.get_trials(deepcopy=False)
-    table = pd.DataFrame([_trial_row(trial, objective) for trial in trials])
-    for name in ("started", "ended") if len(trials) else ():
-        table[name] = pd.to_datetime(table[name], utc=True)
-    # A conditional parameter is missing in some rows; whole numbers would become floats.
-    for name in {name for trial in trials for name in trial.params}:
-        kinds = {type(trial.params[name]) for trial in trials if name in trial.params}
-        if kinds == {int}:
-            table[f"params_{name}"] = table[f"params_{name}"].astype("Int64")
-        elif kinds == {bool}:
-            table[f"params_{name}"] = table[f"params_{name}"].astype("boolean")
-    return table
+_TRIALS = {
+    "study": "string",
+    "number": "int64",
+    "state": "string",
+    "stopped": "string",
+    "objective": "float64",
+    "best_epoch": "float64",
+    "epochs": "float64",
+    "tokens": "int64",
+    "seconds": "float64",
+    "attempts": "int64",
+    "started": TIME,
+    "ended": TIME,
+}
+_FIGURES = {f"{which}_{name}": "float64" for which in ("best", "last") for name in METRICS}
+_REPORTS = {
+    "study": "string",
+    "trial": "int64",
+    "step": "int64",
+    "epoch": "float64",
+    "objective": "float64",
+    **dict.fromkeys(METRICS, "float64"),
+    "tokens": "int64",
+    "seconds": "float64",
+    "time": TIME,
+}
+_PARAMETERS = {bool: "boolean", int: "Int64", float: "float64", str: "string"}
+
+
+def trials_table(studies: Sequence[optuna.Study], objective: Objective) -> pd.DataFrame:
+    """study, number, state, why it stopped, what was spent, params_*, best_* and last_* metrics."""
+    trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
+    rows = [{"study": study.study_name, **_trial_row(trial, objective)} for study, trial in trials]
+    kinds: dict[str, set[type]] = {}
+    for _, trial in trials:
+        for name, value in trial.params.items():
+            kinds.setdefault(f"params_{name}", set()).add(type(value))
+    params = {name: _PARAMETERS[_common(types)] for name, types in kinds.items()}
+    return _typed(rows, {**_TRIALS, **params, **_FIGURES})
+
+
+def _common(types: set[type]) -> type:
+    return types.pop() if len(types) == 1 else float if types == {int, float} else str
 
 
 def _trial_row(trial: FrozenTrial, objective: Objective) -> dict[str, Any]:
     reports = reports_of(trial)
     last, best = reports[-1] if reports else {}, best_report(trial, objective) or {}
-    metrics = [name for name in last if name.startswith(("val_", "train_"))]
     return {
-        "study": "",
         "number": trial.number,
         "state": trial.state.name,
-        "stopped": trial.user_attrs.get("stopped", ""),
-        "objective": best.get("objective", math.nan),
-        "best_epoch": best.get("epoch", math.nan),
+        "stopped": trial.user_attrs.get("stopped"),
+        "objective": best.get("objective"),
+        "best_epoch": best.get("epoch"),
         "epochs": last.get("epoch", 0.0),
         "tokens": last.get("tokens", 0),
         "seconds": last.get("seconds", 0.0),
@@ -50,8 +83,8 @@ def _trial_row(trial: FrozenTrial, objective: Objective) -> dict[str, Any]:
         "started": _utc(trial.datetime_start),
         "ended": _utc(trial.datetime_complete),
         **{f"params_{name}": value for name, value in trial.params.items()},
-        **{f"best_{name}": best.get(name, math.nan) for name in metrics},
-        **{f"last_{name}": last[name] for name in metrics},
+        **{f"best_{name}": best.get(name) for name in METRICS},
+        **{f"last_{name}": last.get(name) for name in METRICS},
     }
 
 
@@ -60,27 +93,29 @@ def _utc(local: datetime | None) -> datetime | None:
     return local.astimezone(UTC) if local else None
 
 
-def reports_table(study: optuna.Study) -> pd.DataFrame:
-    """trial, step, epoch, the metrics, tokens, seconds (of the trial), time (UTC)."""
+def reports_table(studies: Sequence[optuna.Study]) -> pd.DataFrame:
+    """study, trial, step, epoch, the metrics, tokens, seconds (of the trial), time."""
     rows = [
-        {"trial": trial.number, **report}
+        {
+            **report,
+            "study": study.study_name,
+            "trial": trial.number,
+            "time": datetime.fromtimestamp(report["time"], UTC),
+        }
+        for study in studies
         for trial in study.get_trials(deepcopy=False)
         for report in reports_of(trial)
     ]
-    table = pd.DataFrame(rows)
-    if rows:
-        table["time"] = pd.to_datetime(table["time"], unit="s", utc=True)
-    return table
+    return _typed(rows, _REPORTS)
 
 
-def write_tables(run: RunFolder, studies: list[optuna.Study], objective: Objective) -> None:
-    """Write both tables; `study` says which of the run's studies a row belongs to."""
-    trials, reports = [], []
-    for study in studies:
-        trials.append(trials_table(study, objective).assign(study=study.study_name))
-        reports.append(reports_table(study).assign(study=study.study_name))
-    for path, tables in ((run.trials, trials), (run.reports, reports)):
-        filled = [table for table in tables if len(table)]
-        joined = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+def _typed(rows: list[dict[str, Any]], types: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
+
+
+def write_tables(run: RunFolder, studies: Sequence[optuna.Study], objective: Objective) -> None:
+    """Write both tables, each whole or not at all."""
+    trials, reports = trials_table(studies, objective), reports_table(studies)
+    for path, table in ((run.trials, trials), (run.reports, reports)):
         with replacing(path) as temporary:
-            joined.to_parquet(temporary, index=False)
+            table.to_parquet(temporary, index=False)

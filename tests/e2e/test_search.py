@@ -26,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared_folder: Path) ->
         enqueue=[{"lr": 0.02, "hidden_size": 8}],
         confirm={"top": 2, "seeds": 2},
     )
-    return search(folder, "--space", space, "--out", folder / "run")
+    return search(folder, "--space", space, "--out", folder / "run", "--tensorboard")
 
 
 def _run(folder: Path, *arguments: object) -> str:
@@ -61,6 +61,8 @@ def test_the_run_folder_is_complete(finished: Driver) -> None:
     assert len(table[table.study == "confirmation"]) in (4, 6)  # the baseline may be on top
     reports = pd.read_parquet(run / "reports.parquet")
     assert set(reports.trial[reports.study == "search"]) == set(range(6))
+    curves = {f"{row.study}-{row.trial:04d}" for row in reports.itertuples()}
+    assert {path.parent.name for path in run.glob("tensorboard/*/events.*")} == curves
 
 
 def test_what_it_says(finished: Driver) -> None:

@@ -142,7 +142,7 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
 
-    def started(self, number: int, config: dict[str, Any]) -> None:
+    def started(self, number: int, config: TrainConfig) -> None:
         self.events.append(("started", number))
 
     def reported(self, number: int, report: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from tune.confirm import (
     Candidate,
+    announcement,
     best_run,
     choose_candidates,
     confirmation_points,
@@ -46,6 +47,19 @@ def search(folder: Path, the_space: SearchSpace, *values: float) -> optuna.Study
 
 def outline(candidates: list[Candidate]) -> list[tuple[int, bool]]:
     return [(candidate.trial, candidate.baseline) for candidate in candidates]
+
+
+@pytest.mark.parametrize(
+    ("top", "minutes", "says"),
+    [
+        (2, 10, "confirmation of the top 2 on 2 fresh seeds, about 4 min kept back"),
+        (1, 0.5, "confirmation of the best trial on 2 fresh seeds, about 12 s kept back"),
+        (3, None, "confirmation of the top 3 on 2 fresh seeds"),
+        (0, 10, "the best trial is written, without a confirmation"),
+    ],
+)
+def test_what_is_announced(top: int, minutes: float | None, says: str) -> None:
+    assert announcement(space(top, budget={"trials": 4, "minutes": minutes})) == says
 
 
 # Who.

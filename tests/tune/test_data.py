@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import reviews, write_csv
 
 from lstmcls.cli import BadInput
 from lstmcls.dataset import load_prepared
-from tune.data import prepared_folder
+from tune.data import prepared_folder, stored_frame
 
 
 @pytest.fixture
@@ -82,3 +83,23 @@ def test_a_damaged_preparation_is_named(home: Path) -> None:
     (folder / "val.parquet").unlink()
     with pytest.raises(BadInput, match=r"val\.parquet missing; prepare the data again"):
         made("shop.csv")
+
+
+def test_a_frame_is_stored_once_for_one_content(home: Path) -> None:
+    frame = pd.read_csv("shop.csv")
+    path = stored_frame(frame)
+    pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
+    before = path.stat().st_mtime_ns
+    assert stored_frame(frame.copy()) == path
+    assert path.stat().st_mtime_ns == before
+    others = [frame[:-1], frame.rename(columns={"text": "review"}), frame[["label", "text"]]]
+    assert len({path, *map(stored_frame, others)}) == 4
+    assert load_prepared(made(str(path))).labels == ["neg", "pos"]
+
+
+def test_a_frame_with_an_index_and_missing_texts(home: Path) -> None:
+    frame = pd.read_csv("shop.csv").set_index(pd.Index(range(100, 160)))
+    frame.loc[103, "text"] = None
+    prepared = load_prepared(made(str(stored_frame(frame))))
+    rows = prepared.info["rows"]
+    assert (rows["read"], rows["empty"], rows["train"]) == (60, 1, 47)

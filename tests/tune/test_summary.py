@@ -13,6 +13,7 @@ from fakes import a_report, small_space
 from lstmcls.artifact import load_artifact
 from lstmcls.dataset import Prepared
 from tune.confirm import Candidate
+from tune.run_folder import RunFolder
 from tune.session import Outcome
 from tune.summary import WIDTH, example, summary
 from tune.winner import Winner
@@ -25,13 +26,14 @@ def runs(*values: float) -> tuple[tuple[int, dict[str, Any]], ...]:
     return tuple((number, a_report(1, value)) for number, value in enumerate(values))
 
 
-def outcome(**changes: Any) -> Outcome:
+def outcome(prepared: Prepared, **changes: Any) -> Outcome:
     winner = Winner(7, CONFIG, Path("x"), a_report(2, 0.87654, epoch=1.5))
-    return dataclasses.replace(Outcome(winner, [], None, interrupted=False), **changes)
+    plain = Outcome(RunFolder(Path("x")), SPACE, prepared, winner, [], None, interrupted=False)
+    return dataclasses.replace(plain, **changes)
 
 
 def test_the_winner_and_its_settings(prepared: Prepared) -> None:
-    lines = summary(SPACE, prepared, outcome()).splitlines()
+    lines = summary(outcome(prepared)).splitlines()
     assert lines[0] == "winner:  trial 7, improved"
     settings = dict(part.strip().split(" ") for part in lines[1].split(","))
     assert settings["lr"] == "0.0123456"
@@ -43,7 +45,7 @@ def test_the_winner_and_its_settings(prepared: Prepared) -> None:
 
 def test_no_confirmation_was_wanted(prepared: Prepared) -> None:
     off = small_space(confirm={"top": 0})
-    assert summary(off, prepared, outcome()).endswith("\nconfirmation: off")
+    assert summary(outcome(prepared, space=off)).endswith("\nconfirmation: off")
 
 
 def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
@@ -55,7 +57,7 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
         "accuracy": 0.825, "rows": 1234, "accuracy_interval": (0.8, 0.85),
         "difference": 0.05, "difference_interval": (-0.01, 0.11),
     }  # fmt: skip
-    lines = summary(SPACE, prepared, outcome(candidates=candidates, test=test)).splitlines()
+    lines = summary(outcome(prepared, candidates=candidates, test=test)).splitlines()
     half = 4.302653 * 0.0625 / math.sqrt(3)
     assert lines[3:] == [
         "confirmed on fresh seeds, val_accuracy:",
@@ -70,7 +72,7 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
 def test_a_winner_that_is_the_baseline_is_compared_with_nothing(prepared: Prepared) -> None:
     candidates = [Candidate(7, CONFIG, baseline=True, runs=runs(0.875, 0.75))]
     test = {"accuracy": 0.825, "rows": 40, "accuracy_interval": (0.8, 0.85)}
-    text = summary(SPACE, prepared, outcome(candidates=candidates, test=test))
+    text = summary(outcome(prepared, candidates=candidates, test=test))
     assert "trial 7, the baseline" in text
     assert "against" not in text
 

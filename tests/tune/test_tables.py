@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from fakes import asked, finished, in_memory, opened, small_space
 from optuna.trial import TrialState
@@ -59,6 +60,7 @@ def test_a_row_a_trial(folder: Path, study: optuna.Study) -> None:
     assert math.isnan(trials["params_momentum"][1])
     assert math.isnan(trials["objective"][2])
     assert list(trials["epochs"]) == [3, 1, 0, 0, 0]
+    assert trials["stopped"].isna().tolist() == [False, False, False, True, True]
 
 
 def test_a_row_a_report(folder: Path, study: optuna.Study) -> None:
@@ -100,24 +102,6 @@ def test_types(folder: Path, study: optuna.Study) -> None:
     assert trials["ended"].isna().tolist() == [False, False, False, True, True]
 
 
-def test_whole_numbers_of_a_conditional_parameter_stay_whole(folder: Path) -> None:
-    space = small_space(
-        space={
-            "optimizer": {"categorical": ["sgd", "adam"]},
-            "layers": {"int": [1, 4], "when": {"optimizer": "adam"}},
-            "nesterov": {"categorical": [True, False], "when": {"optimizer": "sgd"}},
-        },
-        fixed={"momentum": 0.9},
-    )
-    study = opened(folder / "study.journal", space)
-    finished(study, space.suggest, [0.5], optimizer="adam", layers=3)
-    finished(study, space.suggest, [0.5], optimizer="sgd", nesterov=True)
-    trials, _ = written(folder, study)
-    assert types.is_integer_dtype(trials["params_layers"])
-    assert trials["params_layers"].tolist() == [3, pd.NA]
-    assert trials["params_nesterov"].tolist()[1] is True
-
-
 def test_both_studies_of_a_run(folder: Path, study: optuna.Study) -> None:
     other = open_study(folder / "study.journal", CONFIRMATION, SPACE.objective)
     other.enqueue_trial({"candidate": 0, "seed": 1000})
@@ -130,9 +114,11 @@ def test_both_studies_of_a_run(folder: Path, study: optuna.Study) -> None:
 
 def test_an_empty_study(folder: Path) -> None:
     study = opened(folder / "study.journal", SPACE)
-    assert len(trials_table(study, SPACE.objective)) == len(reports_table(study)) == 0
     trials, reports = written(folder, study)
     assert len(trials) == len(reports) == 0
+    finished(study, SPACE.suggest, [0.5])
+    for empty, full in zip((trials, reports), written(folder, study), strict=True):
+        assert dict(empty.dtypes).items() <= dict(full.dtypes).items()
 
 
 def test_trials_without_a_report(folder: Path) -> None:
@@ -146,11 +132,61 @@ def test_trials_without_a_report(folder: Path) -> None:
 
 def test_nothing_is_lost_on_the_way_to_the_file(folder: Path, study: optuna.Study) -> None:
     trials, reports = written(folder, study)
-    made = trials_table(study, SPACE.objective)
-    assert list(trials.columns) == list(made.columns)
-    pd.testing.assert_frame_equal(
-        trials.drop(columns="study"), made.drop(columns="study"), check_dtype=False
-    )
-    pd.testing.assert_frame_equal(
-        reports.drop(columns="study"), reports_table(study), check_dtype=False
-    )
+    for table, made in ((trials, trials_table([study], SPACE.objective)),
+                        (reports, reports_table([study]))):  # fmt: skip
+        assert list(table.columns) == list(made.columns)
+        pd.testing.assert_frame_equal(table, made, check_dtype=False)
+
+
+PARAMETERS: dict[str, Any] = {
+    "optimizer": {"categorical": ["sgd", "adam"]},
+    "layers": {"int": [1, 4], "when": {"optimizer": "adam"}},
+    "nesterov": {"categorical": [True, False], "when": {"optimizer": "sgd"}},
+    "dropout": {"categorical": [0, 0.5]},
+    "epochs": {"int": [1, 4]},
+}
+
+
+@pytest.fixture
+def mixed(folder: Path) -> Path:
+    """A run with parameters of every type, some of them conditional."""
+    space = small_space(space=PARAMETERS, fixed={"momentum": 0.9})
+    study = opened(folder / "study.journal", space)
+    finished(study, space.suggest, [0.5], optimizer="adam", layers=3, dropout=0, epochs=2)
+    finished(study, space.suggest, [0.5], TrialState.PRUNED, optimizer="sgd", nesterov=True)
+    asked(study, space, None)
+    write_tables(RunFolder(folder), [study], space.objective)
+    return folder
+
+
+WANTED = {
+    "number": "int64", "state": "string", "objective": "double", "started": "timestamp[us, tz=UTC]",
+    "ended": "timestamp[us, tz=UTC]", "params_optimizer": "string", "params_layers": "int64",
+    "params_nesterov": "bool", "params_dropout": "double", "params_epochs": "int64",
+    "tokens": "int64", "attempts": "int64", "best_val_f1": "double",
+}  # fmt: skip
+
+
+def test_every_column_has_one_type(mixed: Path) -> None:
+    schema = pq.read_schema(mixed / "trials.parquet")
+    kinds = {name: str(schema.field(name).type).removeprefix("large_") for name in WANTED}
+    assert kinds == WANTED
+    assert str(pq.read_schema(mixed / "reports.parquet").field("time").type) == WANTED["started"]
+    names = schema.names
+    assert names.index("ended") < names.index("params_layers") < names.index("best_train_loss")
+
+
+def test_polars_reads_them(mixed: Path) -> None:
+    polars = pytest.importorskip("polars")
+    trials = polars.read_parquet(mixed / "trials.parquet")
+    assert trials["params_layers"].to_list()[:2] == [3, None]
+    assert trials["params_nesterov"].to_list()[:2] == [None, True]
+    assert trials["ended"].null_count() == 1
+    assert len(polars.read_parquet(mixed / "reports.parquet")) == 2
+
+
+def test_duckdb_reads_them(mixed: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    query = f"select state, objective, params_layers from '{mixed}/trials.parquet' order by number"
+    assert duckdb.sql(query).fetchall()[:2] == [("COMPLETE", 0.5, 3), ("PRUNED", 0.5, None)]
+    assert duckdb.sql(f"select count(*) from '{mixed}/reports.parquet'").fetchall() == [(2,)]

@@ -1,0 +1,143 @@
+"""A run from Python: what is read of its folder, and the options of a search as keywords."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from fakes import a_report, asked, finished, in_memory, opened, small_space
+from optuna.trial import TrialState
+
+import tune
+from lstmcls.cli import BadInput
+from tune import load_run
+from tune.run_folder import RunFolder
+from tune.search import arguments
+from tune.study import CONFIRMATION, open_study, record_report
+from tune.tables import write_tables
+
+folder = pytest.fixture(in_memory)
+SPACE = small_space()
+
+
+@pytest.fixture
+def run_folder(folder: Path) -> RunFolder:
+    """A search that still runs: two trials ended, one runs, one confirmation run."""
+    run = RunFolder(folder)
+    run.space.write_text(SPACE.to_yaml(), encoding="utf-8")
+    study = opened(run.journal, SPACE)
+    finished(study, SPACE.suggest, [0.5, 0.75])
+    finished(study, SPACE.suggest, [0.25], TrialState.PRUNED)
+    trial, _ = asked(study, SPACE, None)
+    record_report(study, trial, a_report(1, 0.625))
+    confirmation = open_study(run.journal, CONFIRMATION, SPACE.objective)
+    confirmation.enqueue_trial({"candidate": 0, "seed": 1000})
+    finished(confirmation, lambda trial: trial.suggest_int("candidate", 0, 9), [0.5])  # type: ignore[arg-type, return-value]
+    write_tables(run, [study, confirmation], SPACE.objective)
+    return run
+
+
+def test_what_a_run_holds(run_folder: RunFolder) -> None:
+    before = run_folder.journal.read_bytes()
+    run = load_run(str(run_folder.path))
+    assert run.path == run_folder.path
+    assert run.space == SPACE
+    assert [trial.state.name for trial in run.study.trials] == ["COMPLETE", "PRUNED", "RUNNING"]
+    assert run.study.best_value == 0.75
+    for table, path in ((run.trials, run_folder.trials), (run.reports, run_folder.reports)):
+        pd.testing.assert_frame_equal(table, pd.read_parquet(path), check_dtype=False)
+    assert repr(run) == f"<Run {run.path}: 3 trials, best val_accuracy 0.7500 (trial 0)>"
+    assert run_folder.journal.read_bytes() == before
+
+
+def test_the_study_is_for_reading(run_folder: RunFolder) -> None:
+    before = run_folder.journal.read_bytes()
+    study = load_run(run_folder.path).study
+    for write in (study.ask, lambda: study.set_user_attr("a", 1), lambda: study.tell(2, 0.5)):
+        with pytest.raises(PermissionError, match="reading only"):
+            write()
+    assert run_folder.journal.read_bytes() == before
+
+
+def test_the_winner(run_folder: RunFolder, trained: Path) -> None:
+    run = load_run(run_folder.path)
+    for ask in (lambda: run.best, run.classifier):
+        with pytest.raises(BadInput, match="has no winner yet"):
+            ask()
+    shutil.copytree(trained, run_folder.best)
+    shutil.copyfile(trained / "config.yaml", run_folder.best_config)
+    assert run.best["optimizer"] == "adam"
+    assert run.classifier().predict(["the box was lovely", "a broken phone"]) == ["pos", "neg"]
+
+
+def test_a_run_that_has_not_begun(run_folder: RunFolder) -> None:
+    run_folder.journal.write_bytes(b"")
+    with pytest.raises(BadInput, match="nothing has run yet"):
+        _ = load_run(run_folder.path).trials
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not the folder of a search"):
+        load_run(tmp_path)
+
+
+def test_figures(run_folder: RunFolder) -> None:
+    pytest.importorskip("plotly")
+    figures = load_run(run_folder.path).figures()
+    assert list(figures["optimization_history"].data[0].y) == [0.75]
+
+
+def test_figures_without_plotly(run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optuna.visualization.is_available", lambda: False)
+    with pytest.raises(BadInput, match=r"lstm-tune\[plots\]"):
+        load_run(run_folder.path).figures()
+
+
+def test_the_module_does_not_take_the_functions_name() -> None:
+    module = importlib.import_module("tune.search")
+    assert callable(module.main)
+    assert tune.search is not module
+    assert callable(tune.search)
+
+
+def test_the_package_costs_nothing() -> None:
+    code = "import sys, tune; print({'ray', 'torch', 'optuna', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_options_are_those_of_the_command_line(tmp_path: Path) -> None:
+    args = arguments({"trials": 4, "out": "new", "set": {"lr": 0.1, "epochs": 2}})
+    assert (args.trials, args.out, args.set) == (4, Path("new"), ["lr=0.1", "epochs=2"])
+    assert (args.quiet, args.resume, args.space) == (False, None, None)
+    assert arguments({"data": tmp_path}).data == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"trails": 4}, "trails: no such option of a search; did you mean 'trials'"),
+        ({"space": {"spac": {}}}, "did you mean 'space'"),
+        ({"space": "fulll"}, "did you mean 'full'"),
+        ({"trials": 0}, "budget.trials"),
+        ({"resume": "none"}, "not the folder of a search"),
+        ({"data": pd.DataFrame({"comment": ["a"], "label": [1]})}, "no text column"),
+        ({"data": pd.DataFrame({"text": ["a", 1], "label": [0, 1]})}, "Parquet cannot hold"),
+    ],
+)
+def test_bad_options_start_nothing(
+    options: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput) as fault:
+        tune.search(quiet=True, **options)
+    assert says in str(fault.value)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {
+        path.name for path in tmp_path.glob("results/prepared/frame-*.parquet")
+    }
