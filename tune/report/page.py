@@ -1,0 +1,106 @@
+"""HTML for the report: figures, tables, sections, the page. Everything that is data is escaped.
+
+Colours of a figure are those of report.css, such as `var(--accent)`: report.js draws it in what
+they stand for, light or dark.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+HEIGHT = 320  # pixels of a figure that names none
+
+
+def escaped(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def figure_html(figure: go.Figure, caption: str = "") -> str:
+    """The figure, to be drawn by the page; `caption` says in plain text what there is to see."""
+    spec = figure.to_plotly_json()
+    spec["layout"].pop("template", None)  # the page has its own
+    height = int(spec["layout"].pop("height", HEIGHT))
+    data = to_json_plotly(spec, engine="json")  # which writes < as \\u003c
+    below = f"<figcaption>{escaped(caption)}</figcaption>" if caption else ""
+    return (
+        f'<figure><div class="plot" style="height:{height}px"></div>'
+        f'<script type="application/json">{data}</script>{below}</figure>'
+    )
+
+
+def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table whose first column names the rows; numbers are aligned to the right."""
+    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in header)
+    body = "".join(
+        f'<tr><th scope="row">{escaped(first)}</th>{"".join(map(_cell, rest))}</tr>'
+        for first, *rest in rows
+    )
+    # A wide table scrolls by itself, not the page; by keyboard too.
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escaped(header[0])}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(value: Any) -> str:
+    number = re.fullmatch(r"[+−-]?\d[\d,.]*(?:\s?\S{1,3})?|–", str(value))
+    return f'<td class="number">{escaped(value)}</td>' if number else f"<td>{escaped(value)}</td>"
+
+
+def section_html(title: str, *parts: str) -> str:
+    """A section of the page; `parts` are HTML."""
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return f'<section id="{name}"><h2>{escaped(title)}</h2>{"".join(parts)}</section>'
+
+
+def text_html(text: str) -> str:
+    return f"<p>{escaped(text)}</p>"
+
+
+def note_html(text: str) -> str:
+    """A paragraph that warns."""
+    return f'<p class="note">{escaped(text)}</p>'
+
+
+def page_html(title: str, lead: str, sections: Iterable[str]) -> str:
+    """The whole page: nothing is loaded from anywhere, and no script runs but the page's own."""
+    body = "".join(sections)
+    contents = "".join(
+        f'<li><a href="#{name}">{heading}</a></li>'
+        for name, heading in re.findall(r'<section id="([\w-]+)"><h2>(.*?)</h2>', body)
+    )
+    nonce = secrets.token_urlsafe(16)
+    allowed = f"img-src data:; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; {allowed}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escaped(title)}</title>
+<style>{_asset("report.css")}</style>
+</head>
+<body>
+<header><h1>{escaped(title)}</h1><p>{escaped(lead)}</p>
+<nav aria-label="Contents"><ol>{contents}</ol></nav></header>
+<main>{body}</main>
+<noscript><p class="note">The figures need JavaScript.</p></noscript>
+<script nonce="{nonce}">{get_plotlyjs()}</script>
+<script nonce="{nonce}">{_asset("report.js")}</script>
+</body>
+</html>
+"""
+
+
+def _asset(name: str) -> str:
+    return (resources.files("tune.report") / name).read_text(encoding="utf-8")
