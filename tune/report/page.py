@@ -7,6 +7,7 @@ they stand for, light or dark.
 from __future__ import annotations
 
 import html
+import math
 import re
 import secrets
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 HEIGHT = 320  # pixels of a figure that names none
+_AMOUNT = re.compile(r"[+-]?\d[\d,.]*( (h|min|s)\b.*)?|–")  # a number, or a time
 
 
 def escaped(value: Any) -> str:
@@ -25,24 +27,42 @@ def escaped(value: Any) -> str:
 
 
 def figure_html(figure: go.Figure, caption: str = "") -> str:
-    """The figure, to be drawn by the page; `caption` says in plain text what there is to see."""
+    """The figure, to be drawn by the page; `caption` says in plain text what there is to see.
+
+    It is as wide as its place; a width that it names is the most that it takes.
+    """
     spec = figure.to_plotly_json()
     spec["layout"].pop("template", None)  # the page has its own
     height = int(spec["layout"].pop("height", HEIGHT))
-    data = to_json_plotly(spec, engine="json")  # which writes < as \\u003c
+    width = spec["layout"].pop("width", None)
+    size = f"height:{height}px" + (f";max-width:{int(width)}px" if width else "")
+    data = to_json_plotly(spec, engine="json")  # which writes < as \u003c
     below = f"<figcaption>{escaped(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure><div class="plot" style="height:{height}px"></div>'
+        f'<figure><div class="plot" style="{size}"></div>'
         f'<script type="application/json">{data}</script>{below}</figure>'
     )
 
 
 def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table whose first column names the rows; numbers are aligned to the right."""
-    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in header)
+    """A table whose first column names the rows; a column of amounts stands to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    amounts = [
+        all(_AMOUNT.fullmatch(cell) for cell in column) for column in zip(*cells, strict=True)
+    ]
+    amounts[:1] = [False]
+    kinds = [' class="amount"' if amount else "" for amount in amounts] or [""] * len(header)
+    head = "".join(
+        f'<th scope="col"{kind}>{escaped(name)}</th>'
+        for name, kind in zip(header, kinds, strict=True)
+    )
     body = "".join(
-        f'<tr><th scope="row">{escaped(first)}</th>{"".join(map(_cell, rest))}</tr>'
-        for first, *rest in rows
+        f'<tr><th scope="row">{escaped(first)}</th>'
+        + "".join(
+            f"<td{kind}>{escaped(cell)}</td>" for cell, kind in zip(rest, kinds[1:], strict=True)
+        )
+        + "</tr>"
+        for first, *rest in cells
     )
     # A wide table scrolls by itself, not the page; by keyboard too.
     return (
@@ -52,8 +72,9 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    number = re.fullmatch(r"[+−-]?\d[\d,.]*(?:\s?\S{1,3})?|–", str(value))
-    return f'<td class="number">{escaped(value)}</td>' if number else f"<td>{escaped(value)}</td>"
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def section_html(title: str, *parts: str) -> str:

@@ -1,0 +1,92 @@
+"""Which parameters mattered, by PED-ANOVA."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+import plotly.graph_objects as go
+from optuna.trial import TrialState, create_trial
+
+from tune.report.page import figure_html, note_html, section_html
+from tune.report.record import Record
+
+FEWEST = 10  # trials with a value, below which nothing is drawn
+ENOUGH = 50  # trials: Optuna asks for five or more among the best tenth
+
+
+def section(record: Record) -> str:
+    title, count = "What mattered", len(record.ranked)
+    if count < FEWEST:
+        few = f"Too few trials to tell: {count} reported a value, {FEWEST} are the least."
+        return section_html(title, note_html(few))
+    parts = []
+    share = target_share(count)
+    if count < ENOUGH:
+        parts.append(note_html(f"From {count} trials only: a hint, and the order may be chance."))
+    found = importances(record)
+    if not any(found.values()):
+        return section_html(title, *parts, note_html("No parameter sets the best trials apart."))
+    caption = (
+        f"How far the best {share:.0%} of the trials differ from all {count} in each parameter, as "
+        "shares of the whole (PED-ANOVA, arXiv 2304.10255). A conditional parameter counts in the "
+        "trials that use it, the more the more of the best do (arXiv 2601.20800). It tells what "
+        "mattered among the values that were tried, not which value is good."
+    )
+    return section_html(title, *parts, figure_html(_bars(record, found), caption))
+
+
+def target_share(count: int) -> float:
+    """The share of trials that counts as the best: a tenth, or five trials where that is more."""
+    return max(0.1, min(0.5, 5 / count))
+
+
+def importances(record: Record) -> dict[str, float]:
+    """Each parameter's share of the importance, the largest first; all 0 where none has any.
+
+    A trial that was stopped early counts with its best value: PED-ANOVA only asks whether a
+    trial is among the best. Optuna alone would look at those that trained to their end.
+    """
+    study = optuna.create_study(direction=record.objective.direction)
+    for trial, report in record.ranked:
+        study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE,
+                value=report["objective"],
+                params=trial.params,
+                distributions=trial.distributions,
+            )
+        )
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(
+        target_quantile=target_share(len(record.ranked))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as: a condition that one trial alone met
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    total = sum(found.values()) or 1.0
+    return {name: value / total for name, value in found.items()}
+
+
+def _bars(record: Record, found: dict[str, float]) -> go.Figure:
+    uses = {name: sum(name in t.params for t, _ in record.ranked) for name in found}
+    conditions = {p.name: f" where {p.condition()}" for p in record.space.parameters if p.when}
+    figure = go.Figure()
+    figure.add_bar(
+        x=list(found.values()),
+        y=list(found),
+        orientation="h",
+        marker={"color": "var(--accent)"},
+        text=[f"{value:.0%}" for value in found.values()],
+        textposition="outside",
+        cliponaxis=False,
+        customdata=[f"{uses[name]} trials{conditions.get(name, '')}" for name in found],
+        hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
+    )
+    figure.update_layout(
+        height=70 + 26 * len(found),
+        bargap=0.35,
+        margin={"r": 40},
+        xaxis={"title": {"text": "share of the importance"}, "tickformat": ".0%"},
+        yaxis={"autorange": "reversed", "showgrid": False},
+    )
+    return figure
