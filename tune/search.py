@@ -6,8 +6,10 @@ Functions only: this module runs as `__main__`, so nothing in it may cross a pro
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import signal
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
 from tune.data import prepared_folder
 from tune.live import Display
+from tune.report.document import try_report
 from tune.resources import available, divide, start_ray
 from tune.run_folder import RunFolder, existing_run, new_run
 from tune.session import Outcome, Session
@@ -85,7 +88,9 @@ def _search(
             share = divide(space.resources, *available())
             for note in share.notes:
                 display.note(note)
-            outcome = Session(folder, space, prepared, share, display, points).conduct()
+            session = Session(folder, space, prepared, share, display, points, _command())
+            outcome = session.conduct()
+            report = try_report(folder) if outcome.winner is not None else ""
     except KeyboardInterrupt:
         if not folder.journal.exists():  # nothing to go on with
             raise
@@ -94,14 +99,17 @@ def _search(
     finally:
         display.close()
         ray.shutdown()
-    return _tell(folder, space, prepared, outcome)
+    return _tell(folder, space, prepared, outcome, report)
 
 
-def _tell(folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Outcome) -> int:
+def _tell(
+    folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Outcome, report: str
+) -> int:
     resume = _resume(folder)
     if outcome.interrupted:
         if outcome.winner is not None:
             print(f"best so far: {folder.best}")
+            print(report)
         print(f"interrupted; go on with: {resume}")
         return INTERRUPTED
     if outcome.winner is None:
@@ -112,12 +120,19 @@ def _tell(folder: RunFolder, space: SearchSpace, prepared: Prepared, outcome: Ou
     print(summary(space, prepared, outcome))
     print(example(load_artifact(folder.best), prepared))
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
+    print(report)
     print(f"run:     {folder.path}")
     return OK
 
 
 def _resume(folder: RunFolder) -> str:
     return f"python -m tune.search --resume {shlex.quote(str(folder.path))}"
+
+
+def _command() -> str:
+    """This sitting's command line, for the record; a password in an address stays out of it."""
+    line = shlex.join(["python", "-m", "tune.search", *sys.argv[1:]])
+    return re.sub(r"//[^/@\s]+@", "//", line)
 
 
 def _with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> SearchSpace:

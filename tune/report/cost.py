@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tune.report.page import section_html, table_html, text_html
 from tune.report.record import Record
-from tune.report.wording import duration, outcome, params_text
+from tune.report.wording import amount, duration, outcome, params_text
 from tune.session import seconds_spent
 from tune.space import SearchSpace
 from tune.study import reports_of
@@ -71,10 +71,11 @@ def _saving(record: Record) -> str:
         return "ASHA stopped no trial, so it saved nothing."
     _, trained, _, _ = _spent(record.trials)
     return (
-        f"ASHA stopped {count} of {len(record.trials)} trials. To train them to their end would "
-        f"have taken about {epochs:,.0f} epochs and {duration(seconds)} of trial time more, beside "
-        f"the {trained} epochs of the search. That is an estimate: each is taken to go on at its "
-        "own pace to its own number of epochs, and the sampler to have suggested the same."
+        f"ASHA stopped {count:,} of {amount(len(record.trials), 'trial')}. To train them to their "
+        f"end would have taken about {epochs:,.0f} epochs and {duration(seconds)} of trial time "
+        f"more, beside the {trained} epochs of the search. That is an estimate: each is taken to "
+        "go on at its own pace to its own number of epochs, and the sampler to have suggested the "
+        "same."
     )
 
 

@@ -24,18 +24,19 @@ _LINES = {
 
 def section(record: Record) -> str:
     reached = rungs(record)
+    caption = "Each line is a trial, each point a report."
     if not reached:
         rows = text_html("ASHA was off: every trial could train to its end.")
     else:
+        caption += (
+            " A vertical line is a rung, where ASHA compares a trial with those that reached it "
+            "before; a cross is where a trial was stopped."
+        )
         stops = [t for t in record.trials if t.user_attrs.get("stopped", "").startswith("asha")]
         rows = table_html(
             ("rung (epochs)", "reached by", "stopped", "went on"),
             [(f"{rung:g}", *counts) for rung, counts in rung_counts(reached, stops).items()],
         )
-    caption = (
-        "Each line is a trial, a point a report. A vertical line is a rung, where ASHA compares "
-        "a trial with those that reached it before; a cross is where a trial was stopped."
-    )
     return section_html(
         "Learning curves", figure_html(curves(record, list(reached)), caption), rows
     )

@@ -22,7 +22,7 @@ from tune.report import (
 )
 from tune.report.page import page_html, section_html, text_html
 from tune.report.record import Record, read_record
-from tune.report.wording import metric_title
+from tune.report.wording import amount, metric_title
 from tune.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -63,8 +63,9 @@ def _sections(record: Record) -> Iterator[str]:
         yield parallel.section(record)
         yield variants.section(record)
         yield mistakes.section(record)
-    yield cost.section(record)
-    yield cost.failures(record)
+    if record.trials:
+        yield cost.section(record)
+        yield cost.failures(record)
     yield _origin(record)
 
 
@@ -72,15 +73,15 @@ def _lead(record: Record) -> str:
     data = Path(str(record.space.data)).name
     return (
         f"A search for the {'highest' if record.objective.mode == 'max' else 'lowest'} "
-        f"{metric_title(record.objective)} on {data}: {len(record.trials):,} trials, sampler "
-        f"{record.space.sampler.name}."
+        f"{metric_title(record.objective)} on {data}: {amount(len(record.trials), 'trial')}, "
+        f"sampler {record.space.sampler.name}."
     )
 
 
 def _origin(record: Record) -> str:
     """How the run was started, and the exact space."""
-    commands = [v for k, v in sorted(record.search.user_attrs.items()) if k.startswith("command_")]
-    said = "\n".join(map(str, commands))
+    attributes = record.search.user_attrs.items()
+    said = "\n".join(str(value) for key, value in attributes if key.startswith("command_"))
     parts = [f"<pre>{html.escape(said)}</pre>" if said else text_html("Not recorded.")]
     text = record.run.space.read_text(encoding="utf-8")
     return section_html(

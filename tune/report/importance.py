@@ -10,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from tune.report.page import figure_html, note_html, section_html
 from tune.report.record import Record
+from tune.report.wording import amount
 
 FEWEST = 10  # trials with a value, below which nothing is drawn
 ENOUGH = 50  # trials: Optuna asks for five or more among the best tenth
@@ -18,7 +19,7 @@ ENOUGH = 50  # trials: Optuna asks for five or more among the best tenth
 def section(record: Record) -> str:
     title, count = "What mattered", len(record.ranked)
     if count < FEWEST:
-        few = f"Too few trials to tell: {count} reported a value, {FEWEST} are the least."
+        few = f"Too few to tell: {amount(count, 'trial')} with a value; it takes {FEWEST} or more."
         return section_html(title, note_html(few))
     parts = []
     share = target_share(count)

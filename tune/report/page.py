@@ -45,13 +45,11 @@ def figure_html(figure: go.Figure, caption: str = "") -> str:
 
 
 def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table whose first column names the rows; a column of amounts stands to the right."""
+    """A table of one row or more, named by its first column; amounts stand to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
-    amounts = [
-        all(_AMOUNT.fullmatch(cell) for cell in column) for column in zip(*cells, strict=True)
-    ]
-    amounts[:1] = [False]
-    kinds = [' class="amount"' if amount else "" for amount in amounts] or [""] * len(header)
+    columns = zip(*cells, strict=True)
+    kinds = [' class="amount"' if all(map(_AMOUNT.fullmatch, column)) else "" for column in columns]
+    kinds[:1] = [""]
     head = "".join(
         f'<th scope="col"{kind}>{escaped(name)}</th>'
         for name, kind in zip(header, kinds, strict=True)

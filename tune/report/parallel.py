@@ -128,7 +128,8 @@ def _label(figure: go.Figure, row: int, name: str, ticks: list[tuple[float, str]
     )
     for at, text in ticks:
         anchor = "left" if at == 0 else "right" if at == 1 else "center"
+        line = text.removeprefix("<br>")  # which an annotation would not heed
         figure.add_annotation(
-            **plain, x=at, xanchor=anchor, yshift=-3, yanchor="top", align=anchor, text=text,
-            font={"size": 11, "color": "var(--muted)"},
+            **plain, x=at, xanchor=anchor, yanchor="top", yshift=-3 if line == text else -16,
+            text=line, font={"size": 11, "color": "var(--muted)"},
         )  # fmt: skip

@@ -15,6 +15,7 @@ from tune.report.wording import metric_title, outcome
 from tune.space import Objective
 from tune.study import reports_of
 
+FEW = 10  # trials, up to which each has a tick
 _MARKERS: dict[str, dict[str, Any]] = {
     "trained to the end": {"color": "var(--accent)", "opacity": 0.55},
     "stopped early": {"color": "var(--faint)", "symbol": "circle-open"},
@@ -51,7 +52,11 @@ def over_trials(record: Record) -> go.Figure:
     steps = best_so_far([(t.number, r["objective"]) for t, r in found], record.objective)
     figure.add_scatter(**_line(steps, found[-1][0].number))
     figure.update_layout(
-        xaxis={"title": {"text": "trial"}, "range": _whole(found[-1][0].number)},
+        xaxis={
+            "title": {"text": "trial"},
+            "range": _whole(found[-1][0].number),
+            **({"dtick": 1} if found[-1][0].number < FEW else {}),
+        },
         yaxis=_value_axis(record, [r["objective"] for _, r in found]),
     )
     return figure
@@ -72,7 +77,7 @@ def over_time(record: Record) -> go.Figure:
     figure.add_scatter(**_line(steps, events[-1][0]), showlegend=False)
     figure.update_layout(
         xaxis={"title": {"text": "time at work (minutes)"}, "range": _whole(events[-1][0])},
-        yaxis=_value_axis(record, [r["objective"] for _, r in record.ranked]),
+        yaxis=_value_axis(record, [value for _, value in steps]),
     )
     return figure
 

@@ -58,11 +58,11 @@ class Record:
         return len(waiting) + sum(trial.state == TrialState.RUNNING for trial in trials)
 
     def value_range(self, values: Sequence[float]) -> list[float]:
-        """Where to look at objectives: an error that is far too large is cut off."""
+        """Where to look at objectives: of a loss the few that are far too large are cut off."""
         known = np.array([value for value in values if np.isfinite(value)] or [0.0, 1.0])
         low, high = float(known.min()), float(known.max())
         if self.objective.mode == "min":
-            high = min(high, 2 * float(np.median(known)) - low)
+            high = min(high, 2 * float(np.quantile(known, 0.9)) - low)
         margin = 0.04 * (high - low) or 0.01
         return [low - margin, high + margin]
 

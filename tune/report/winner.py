@@ -19,17 +19,16 @@ from tune.report.page import (
     text_html,
 )
 from tune.report.record import Record
-from tune.report.wording import interval_text, metric_title, number, value_text
+from tune.report.wording import amount, interval_text, metric_title, number, value_text
 
 
 def section(record: Record) -> str:
-    number_ = record.winner
-    if number_ is None:
+    trial = next((trial for trial in record.trials if trial.number == record.winner), None)
+    if trial is None:
         return section_html("The winner", note_html("There is none: no trial has reported yet."))
-    candidates = _confirmed(record)
-    trial = next(trial for trial in record.trials if trial.number == number_)
     variant = record.space.config(trial.params).variant
-    parts = [text_html(f"Trial {number_}, network {variant}."), *_state(record)]
+    parts = [text_html(f"Trial {trial.number}, network {variant}."), *_warnings(record)]
+    candidates = _confirmed(record)
     parts.append(f'<dl class="merits">{"".join(_merits(record, candidates))}</dl>')
     if candidates:
         parts += ["<h3>On fresh seeds</h3>", *_confirmation(record, candidates)]
@@ -41,14 +40,14 @@ def section(record: Record) -> str:
     return section_html("The winner", *parts)
 
 
-def _state(record: Record) -> Iterator[str]:
+def _warnings(record: Record) -> Iterator[str]:
     if record.unfinished:
         yield note_html(
-            f"The run is not finished: {record.unfinished} trials have begun and not ended."
+            f"The run is not finished: {amount(record.unfinished, 'trial')} begun and not ended."
             + (" The figures are those of the last sitting that ended." if record.metrics else "")
         )
-    if record.space.confirm.top and not (record.metrics or {}).get("confirmation"):
-        yield note_html("Its value is not confirmed on fresh seeds, and likely too good.")
+    if not (record.metrics or {}).get("confirmation"):
+        yield note_html("Its value is not confirmed on fresh seeds: it is likely too good.")
 
 
 def _confirmed(record: Record) -> list[dict[str, Any]]:
@@ -71,10 +70,11 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
         if not math.isnan(half):
             deviation = number(best["deviation"])
             spread = f"± half the {LEVEL:.0%} interval; standard deviation {deviation:.4f}"
-        yield _merit(f"{metric}, mean of {runs} fresh seeds", best["mean"], half, spread)
+        yield _merit(f"{metric}, mean of {amount(runs, 'fresh seed')}", best["mean"], half, spread)
     report = next((r for t, r in record.ranked if t.number == record.winner), None)
     if report is not None:
-        rest = f"epoch {report['epoch']:g}; the best of {len(record.ranked)} trials is optimistic"
+        of = amount(len(record.ranked), "trial")
+        rest = f"epoch {report['epoch']:g}; the best of {of}, so likely too good"
         yield _merit(f"{metric} in the search", report["objective"], math.nan, rest)
     test = (record.metrics or {}).get("test")
     if test is not None:

@@ -53,6 +53,10 @@ def interval_text(interval: Sequence[float], sign: str = "") -> str:
     return f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
+def amount(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
