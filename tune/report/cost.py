@@ -83,7 +83,7 @@ def failures(record: Record) -> str:
     studies = [("search", record.search), ("confirmation", record.confirmation)]
     rows = [
         (
-            f"{name} {trial.number}",
+            f"{name}\u00a0{trial.number}",
             trial.user_attrs.get("stopped", "not known"),
             trial.user_attrs.get("attempts", 1),
             params_text(trial.params),

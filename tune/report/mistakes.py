@@ -31,6 +31,7 @@ from tune.report.record import Record
 SHOWN = 10  # mistakes, and pairs of classes
 CHARACTERS = 600  # of a text
 READABLE = 12  # classes, up to which each cell of the matrix shows its count
+DRAWN = 100  # classes, up to which there is a matrix
 NAME = 18  # characters of a class's name on an axis
 
 
@@ -58,11 +59,10 @@ def section(record: Record) -> str:
 def _matrix(matrix: list[list[int]], labels: Sequence[str], split: str) -> list[str]:
     counts = np.array(matrix)
     right, total = int(np.trace(counts)), int(counts.sum())
-    caption = (
-        f"Of {total:,} {split} texts {right:,} are classified rightly: those on the diagonal. "
-        "The colour is the share of the row, the texts of one class."
-    )
-    parts = [figure_html(_heatmap(counts, labels), caption)]
+    parts = [text_html(f"Of {total:,} {split} texts {right:,} are classified rightly.")]
+    if len(labels) <= DRAWN:
+        caption = "The colour is the share of the row: of the texts of one class."
+        parts.append(figure_html(_heatmap(counts, labels), caption))
     if len(labels) > 2:
         off = counts - np.diag(np.diag(counts))
         order = np.argsort(-off, axis=None, kind="stable")[:SHOWN]
@@ -80,8 +80,15 @@ def _heatmap(counts: NDArray[np.integer[Any]], labels: Sequence[str]) -> go.Figu
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(labels)
     names = [name if len(name) <= NAME else f"{name[: NAME - 1]}…" for name in labels]
-    axis = {"tickvals": list(range(classes)), "ticktext": names, "showgrid": False, "ticks": ""}
-    small = {"tickfont": {"size": 13 if classes <= READABLE else 9}, "showline": False}
+    few = classes <= READABLE
+    axis = {
+        "tickvals": list(range(classes)),
+        "ticktext": names,
+        "tickfont": {"size": 13 if few else 9},
+        "showgrid": False,
+        "showline": False,
+        "ticks": "",
+    }
     figure = go.Figure()
     figure.add_heatmap(
         z=shares.tolist(),
@@ -93,16 +100,19 @@ def _heatmap(counts: NDArray[np.integer[Any]], labels: Sequence[str]) -> go.Figu
             for t in range(classes)
         ],
         text=[[f"{count:,}" for count in row] for row in counts.tolist()],
-        texttemplate="%{text}" if classes <= READABLE else "",
+        texttemplate="%{text}" if few else "",
         hovertemplate="%{customdata} (%{z:.1%})<extra></extra>",
     )
     figure.update_layout(
-        width=260 + 120 * classes if classes <= READABLE else None,
-        height=min(
-            900, 140 + classes * (64 if classes <= 4 else 40 if classes <= READABLE else 14)
-        ),
-        xaxis={"title": {"text": "predicted class"}, **axis, **small},
-        yaxis={"title": {"text": "true class"}, "autorange": "reversed", **axis, **small},
+        width=260 + 120 * classes if few else None,
+        height=140 + classes * (64 if classes <= 4 else 40 if few else 14),
+        xaxis={
+            "title": {"text": "predicted class" + ("" if few else ", in the order of the rows")},
+            "tickangle": 0 if classes <= 3 else -90,
+            "showticklabels": few,
+            **axis,
+        },
+        yaxis={"title": {"text": "true class"}, "autorange": "reversed", **axis},
     )
     return figure
 

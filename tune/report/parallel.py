@@ -124,7 +124,7 @@ def _label(figure: go.Figure, row: int, name: str, ticks: list[tuple[float, str]
     )  # fmt: skip
     plain = {"showarrow": False, "y": row, "bgcolor": "var(--paper)", "borderpad": 1}
     figure.add_annotation(
-        **plain, x=0, xanchor="left", yshift=15, text=f"<b>{name}</b>", font={"size": 12}
+        **plain, x=0, xanchor="left", yshift=15, text=name, font={"size": 12, "weight": 600}
     )
     for at, text in ticks:
         anchor = "left" if at == 0 else "right" if at == 1 else "center"

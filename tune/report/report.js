@@ -32,8 +32,8 @@ function axis(grid) {
   };
 }
 
-// Plotly takes some tags in any text for markup; of those, names from data may hold but these four.
-const MARKUP = /<(?!\/?(?:br|b|i|extra)>)/g;
+// Plotly takes tags in any text for markup; where a text is data, they are not.
+const MARKUP = /<(?!\/?(?:br|extra)>)/g;
 
 function ready(value, style) {
   if (typeof value === "string") {
