@@ -243,8 +243,16 @@ def test_importance_finds_the_parameter_that_decides(folder: Path) -> None:
     found = importance.importances(record)
     assert next(iter(found)) == "lr"
     assert sum(found.values()) == pytest.approx(1)
-    assert "momentum" in found  # conditional
+    assert "momentum" in found  # conditional, of half the trials
     assert "From 40 trials only" in importance.section(record)
+
+
+def test_importance_passes_over_what_hardly_any_trial_used(folder: Path) -> None:
+    sgd, adam = {"optimizer": "sgd"}, {"optimizer": "adam"}
+    trials = [{"objectives": [0.5 + k / 100], **(adam if k % 4 else sgd)} for k in range(20)]
+    record = of_trials(folder, small_space(), *trials)
+    assert set(importance.importances(record)) == {"optimizer", "lr", "hidden_size"}
+    assert "Not judged, used by fewer than 10 trials: momentum." in importance.section(record)
 
 
 def test_importance_wants_more_than_a_few_trials(folder: Path) -> None:

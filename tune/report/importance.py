@@ -8,11 +8,11 @@ import optuna
 import plotly.graph_objects as go
 from optuna.trial import TrialState, create_trial
 
-from tune.report.page import figure_html, note_html, section_html
+from tune.report.page import figure_html, note_html, section_html, text_html
 from tune.report.record import Record
 from tune.report.wording import amount
 
-FEWEST = 10  # trials with a value, below which nothing is drawn
+FEWEST = 10  # trials with a value that use a parameter, below which it is not judged
 ENOUGH = 50  # trials: Optuna asks for five or more among the best tenth
 
 
@@ -22,19 +22,34 @@ def section(record: Record) -> str:
         few = f"Too few to tell: {amount(count, 'trial')} with a value; it takes {FEWEST} or more."
         return section_html(title, note_html(few))
     parts = []
-    share = target_share(count)
     if count < ENOUGH:
         parts.append(note_html(f"From {count} trials only: a hint, and the order may be chance."))
     found = importances(record)
     if not any(found.values()):
         return section_html(title, *parts, note_html("No parameter sets the best trials apart."))
-    caption = (
-        f"How far the best {share:.0%} of the trials differ from all {count} in each parameter, as "
-        "shares of the whole (PED-ANOVA, arXiv 2304.10255). A conditional parameter counts in the "
-        "trials that use it, the more the more of the best do (arXiv 2601.20800). It tells what "
-        "mattered among the values that were tried, not which value is good."
+    parts.append(figure_html(_bars(record, found), _caption(record)))
+    if rare := [name for name, used in uses(record).items() if used < FEWEST]:
+        few = f"Not judged, used by fewer than {FEWEST} trials: {', '.join(rare)}."
+        parts.append(text_html(few))
+    return section_html(title, *parts)
+
+
+def _caption(record: Record) -> str:
+    count = len(record.ranked)
+    return (
+        f"How far the best {target_share(count):.0%} of the trials differ from all {count} in each "
+        "parameter, as shares of the whole (PED-ANOVA, arXiv 2304.10255). A conditional parameter "
+        "is judged in the trials that use it, and weighted by how many of the best do (arXiv "
+        "2601.20800). It tells what mattered among the values that were tried, not which are good."
     )
-    return section_html(title, *parts, figure_html(_bars(record, found), caption))
+
+
+def uses(record: Record) -> dict[str, int]:
+    """How many of the trials use each parameter that any does."""
+    counts = {
+        p.name: sum(p.name in t.params for t, _ in record.ranked) for p in record.space.parameters
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def target_share(count: int) -> float:
@@ -45,8 +60,9 @@ def target_share(count: int) -> float:
 def importances(record: Record) -> dict[str, float]:
     """Each parameter's share of the importance, the largest first; all 0 where none has any.
 
-    A trial that was stopped early counts with its best value: PED-ANOVA only asks whether a
-    trial is among the best. Optuna alone would look at those that trained to their end.
+    A conditional parameter that few trials used is left out: its share would be noise. A trial
+    that was stopped early counts with its best value, since PED-ANOVA only asks whether a trial
+    is among the best; Optuna alone would look at those that trained to their end.
     """
     study = optuna.create_study(direction=record.objective.direction)
     for trial, report in record.ranked:
@@ -58,18 +74,21 @@ def importances(record: Record) -> dict[str, float]:
                 distributions=trial.distributions,
             )
         )
+    often = [name for name, used in uses(record).items() if used >= FEWEST]
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(
         target_quantile=target_share(len(record.ranked))
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as: a condition that one trial alone met
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+        found = optuna.importance.get_param_importances(
+            study, evaluator=evaluator, params=often, normalize=False
+        )
     total = sum(found.values()) or 1.0
     return {name: value / total for name, value in found.items()}
 
 
 def _bars(record: Record, found: dict[str, float]) -> go.Figure:
-    uses = {name: sum(name in t.params for t, _ in record.ranked) for name in found}
+    used = uses(record)
     conditions = {p.name: f" where {p.condition()}" for p in record.space.parameters if p.when}
     figure = go.Figure()
     figure.add_bar(
@@ -80,7 +99,7 @@ def _bars(record: Record, found: dict[str, float]) -> go.Figure:
         text=[f"{value:.0%}" for value in found.values()],
         textposition="outside",
         cliponaxis=False,
-        customdata=[f"{uses[name]} trials{conditions.get(name, '')}" for name in found],
+        customdata=[f"{used[name]} trials{conditions.get(name, '')}" for name in found],
         hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
     )
     figure.update_layout(

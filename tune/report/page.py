@@ -19,7 +19,7 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 HEIGHT = 320  # pixels of a figure that names none
-_AMOUNT = re.compile(r"[+-]?\d[\d,.]*( (h|min|s)\b.*)?|–")  # a number, or a time
+_AMOUNT = re.compile(r"[+-]?\d[\d,.]*( ± [\d.]+| (h|min|s)\b.*)?|–")  # a number or a time
 
 
 def escaped(value: Any) -> str:
