@@ -12,8 +12,9 @@ from tune.report.page import figure_html, note_html, section_html, text_html
 from tune.report.record import Record
 from tune.report.wording import amount
 
-FEWEST = 10  # trials with a value that use a parameter, below which it is not judged
-ENOUGH = 50  # trials: Optuna asks for five or more among the best tenth
+FEWEST = 10  # trials with a value, below which nothing is judged
+ENOUGH = 50  # trials, below which the order may be chance
+BEST = 5  # of the best trials at least use a parameter that is judged, as Optuna advises
 
 
 def section(record: Record) -> str:
@@ -28,8 +29,8 @@ def section(record: Record) -> str:
     if not any(found.values()):
         return section_html(title, *parts, note_html("No parameter sets the best trials apart."))
     parts.append(figure_html(_bars(record, found), _caption(record)))
-    if rare := [name for name, used in uses(record).items() if used < FEWEST]:
-        few = f"Not judged, used by fewer than {FEWEST} trials: {', '.join(rare)}."
+    if rare := [name for name, used in uses(record).items() if used < BEST]:
+        few = f"Not judged, used by fewer than {BEST} of the best trials: {', '.join(rare)}."
         parts.append(text_html(few))
     return section_html(title, *parts)
 
@@ -45,24 +46,23 @@ def _caption(record: Record) -> str:
 
 
 def uses(record: Record) -> dict[str, int]:
-    """How many of the trials use each parameter that any does."""
-    counts = {
-        p.name: sum(p.name in t.params for t, _ in record.ranked) for p in record.space.parameters
-    }
-    return {name: count for name, count in counts.items() if count}
+    """How many of the best trials use each parameter."""
+    best = record.ranked[: round(target_share(len(record.ranked)) * len(record.ranked))]
+    names = [parameter.name for parameter in record.space.parameters]
+    return {name: sum(name in trial.params for trial, _ in best) for name in names}
 
 
 def target_share(count: int) -> float:
-    """The share of trials that counts as the best: a tenth, or five trials where that is more."""
-    return max(0.1, min(0.5, 5 / count))
+    """The share of trials that counts as the best: a tenth, or BEST trials where that is more."""
+    return max(0.1, min(0.5, BEST / count))
 
 
 def importances(record: Record) -> dict[str, float]:
     """Each parameter's share of the importance, the largest first; all 0 where none has any.
 
-    A conditional parameter that few trials used is left out: its share would be noise. A trial
-    that was stopped early counts with its best value, since PED-ANOVA only asks whether a trial
-    is among the best; Optuna alone would look at those that trained to their end.
+    A conditional parameter that few of the best use is left out: its share would be noise. A
+    trial that was stopped early counts with its best value, since PED-ANOVA only asks whether a
+    trial is among the best; Optuna alone would look at those that trained to their end.
     """
     study = optuna.create_study(direction=record.objective.direction)
     for trial, report in record.ranked:
@@ -74,7 +74,7 @@ def importances(record: Record) -> dict[str, float]:
                 distributions=trial.distributions,
             )
         )
-    often = [name for name, used in uses(record).items() if used >= FEWEST]
+    often = [name for name, used in uses(record).items() if used >= BEST]
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(
         target_quantile=target_share(len(record.ranked))
     )
@@ -88,8 +88,7 @@ def importances(record: Record) -> dict[str, float]:
 
 
 def _bars(record: Record, found: dict[str, float]) -> go.Figure:
-    used = uses(record)
-    conditions = {p.name: f" where {p.condition()}" for p in record.space.parameters if p.when}
+    conditions = {p.name: f"<br>where {p.condition()}" for p in record.space.parameters if p.when}
     figure = go.Figure()
     figure.add_bar(
         x=list(found.values()),
@@ -99,8 +98,8 @@ def _bars(record: Record, found: dict[str, float]) -> go.Figure:
         text=[f"{value:.0%}" for value in found.values()],
         textposition="outside",
         cliponaxis=False,
-        customdata=[f"{used[name]} trials{conditions.get(name, '')}" for name in found],
-        hovertemplate="%{y}: %{x:.1%}<br>%{customdata}<extra></extra>",
+        customdata=[conditions.get(name, "") for name in found],
+        hovertemplate="%{y}: %{x:.1%}%{customdata}<extra></extra>",
     )
     figure.update_layout(
         height=70 + 26 * len(found),
