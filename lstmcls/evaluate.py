@@ -20,7 +20,7 @@ from rich.text import Text
 
 from lstmcls.artifact import Artifact, finite, load_artifact, read_metrics, trained_on
 from lstmcls.cli import OK, BadInput, nearest, run
-from lstmcls.dataset import SPLITS, load_prepared
+from lstmcls.dataset import SPLITS, TokenDataset, load_prepared
 from lstmcls.metrics import classification_metrics, confusion, per_class
 from lstmcls.reading import Source, open_file
 from lstmcls.tokenizer import load_tokenizer
@@ -39,6 +39,17 @@ def evaluate_prepared(artifact: Artifact, folder: Path, split: str = "test") -> 
     Raises:
         BadInput: the folder is damaged, or has other labels or another tokenizer.
     """
+    data = matching_split(artifact, folder, split)
+    torch.set_num_threads(int(artifact.metrics.get("threads") or torch.get_num_threads()))
+    return _judged(artifact, artifact.row_probabilities(data), data.labels, skipped=0)
+
+
+def matching_split(artifact: Artifact, folder: Path, split: str) -> TokenDataset:
+    """One split of a prepared folder, whose ids and classes are those of the model.
+
+    Raises:
+        BadInput: the folder is damaged, or has other labels or another tokenizer.
+    """
     prepared = load_prepared(folder, (split,))
     if prepared.labels != artifact.labels:
         raise BadInput(
@@ -50,9 +61,7 @@ def evaluate_prepared(artifact: Artifact, folder: Path, split: str = "test") -> 
             f"{folder}: its tokenizer is not the model's; evaluate the raw file instead, "
             "or the folder that the model was trained on"
         )
-    torch.set_num_threads(int(artifact.metrics.get("threads") or torch.get_num_threads()))
-    data = prepared.splits[split]
-    return _judged(artifact, artifact.row_probabilities(data), data.labels, skipped=0)
+    return prepared.splits[split]
 
 
 def evaluate_files(

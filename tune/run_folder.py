@@ -51,6 +51,10 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def log(self) -> Path:
         return self.path / "search.log"
 

@@ -6,15 +6,19 @@ Functions only: this module runs as `__main__`, so nothing in it may cross a pro
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+import optuna
 import pandas as pd
 import ray
 import torch
+from optuna.trial import TrialState
 
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, nearest, run
@@ -25,6 +29,7 @@ from tune.data import prepared_folder, stored_frame
 from tune.live import Display
 from tune.log import logged_to
 from tune.mlflow import MLflow, connect
+from tune.report.document import try_report
 from tune.resources import available, divide, start_ray
 from tune.run_folder import RunFolder, existing_run, new_run
 from tune.searcher import Tracker
@@ -40,7 +45,7 @@ def main() -> int:
     args = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
     try:
-        outcome = run_search(args)
+        outcome = run_search(args, _command())
     except KeyboardInterrupt as stopped:
         if not stopped.args:  # nothing to go on with
             raise
@@ -72,8 +77,8 @@ def arguments(options: Mapping[str, Any]) -> argparse.Namespace:
     return args
 
 
-def run_search(args: argparse.Namespace) -> Outcome:
-    """The search that `args` asks for, to its end or to the first Ctrl-C.
+def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
+    """The search that `args` asks for, to its end or to the first Ctrl-C; `command` is recorded.
 
     Raises:
         BadInput: the input cannot be used; nothing was started.
@@ -96,7 +101,7 @@ def run_search(args: argparse.Namespace) -> Outcome:
             trackers.append(TensorBoard(folder, space.objective))
         if mlflow is not None:
             trackers.append(MLflow(mlflow, folder, space.objective, display.note))
-        return _search(folder, space, prepared, display, trackers, args)
+        return _search(folder, space, prepared, display, trackers, args, command)
 
 
 def _new(args: argparse.Namespace) -> SearchSpace:
@@ -132,6 +137,7 @@ def _search(
     display: Display,
     trackers: list[Tracker],
     args: argparse.Namespace,
+    command: str,
 ) -> Outcome:
     if folder.journal.exists() and (dropped := repair_journal(folder.journal)):
         display.note(f"{folder.journal.name}: a last line cut short ({dropped} bytes) was dropped")
@@ -150,7 +156,10 @@ def _search(
             share = divide(space.resources, *available())
             for note in share.notes:
                 display.note(note)
-            outcome = Session(folder, space, prepared, share, display, trackers, points).conduct()
+            session = Session(folder, space, prepared, share, display, trackers, points, command)
+            outcome = session.conduct()
+            if outcome.winner is not None:
+                try_report(folder, display.note)
         except KeyboardInterrupt:
             if not folder.journal.exists():
                 raise
@@ -160,11 +169,20 @@ def _search(
             ray.shutdown()
             torch.set_num_threads(threads)  # the process may go on with something else
     if outcome.winner is None and not outcome.interrupted:
-        raise RunFailed(
-            f"no trial came to its first report within the budget; see {folder.log}; a larger one "
-            f"goes on with: {_resume(folder)} --minutes M"
-        )
+        raise RunFailed(_nothing(outcome, session.search))
     return outcome
+
+
+def _nothing(outcome: Outcome, search: optuna.Study) -> str:
+    """Why there is no winner, and what to do."""
+    failed = search.get_trials(states=(TrialState.FAIL,))
+    if failed:
+        why = failed[-1].user_attrs.get("stopped", "")
+        return f"no trial reported, {len(failed)} failed; the last: {why}; see {outcome.run.log}"
+    return (
+        f"no trial came to its first report within the budget; see {outcome.run.log}; a larger "
+        f"one goes on with: {_resume(outcome.run)} --minutes M"
+    )
 
 
 def _tell(outcome: Outcome) -> int:
@@ -172,17 +190,25 @@ def _tell(outcome: Outcome) -> int:
     if outcome.interrupted:
         if outcome.winner is not None:
             print(f"best so far: {folder.best}")
+            print(f"report:  {folder.report}")
         print(f"interrupted; go on with: {_resume(folder)}")
         return INTERRUPTED
     print(summary(outcome))
     print(example(load_artifact(folder.best), outcome.prepared))
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
+    print(f"report:  {folder.report}")
     print(f"run:     {folder.path}")
     return OK
 
 
 def _resume(folder: RunFolder) -> str:
     return f"python -m tune.search --resume {shlex.quote(str(folder.path))}"
+
+
+def _command() -> str:
+    """This sitting's command line, for the record; a password in an address stays out of it."""
+    line = shlex.join(["python", "-m", "tune.search", *sys.argv[1:]])
+    return re.sub(r"//[^/@\s]+@", "//", line)
 
 
 def _with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> SearchSpace:

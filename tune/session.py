@@ -66,6 +66,7 @@ class Session:
         display: Display,
         trackers: Sequence[Tracker],
         more_points: Sequence[Mapping[str, Any]] = (),
+        command: str = "",
     ) -> None:
         self.run, self.space, self.prepared = run, space, prepared
         self.share, self.display, self.trackers = share, display, trackers
@@ -76,6 +77,7 @@ class Session:
         self._interrupted = False
         sittings = len([key for key in self.search.user_attrs if key.startswith("sitting_")])
         self.search.set_user_attr(f"sitting_{sittings}", time.time())
+        self.search.set_user_attr(f"command_{sittings}", command)
         points = space.grid() if space.sampler.name == "grid" else space.enqueue
         enqueue(self.search, [*points, *more_points])
         for study in (self.search, self.confirmation):

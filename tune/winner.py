@@ -18,7 +18,7 @@ from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, TokenDataset, load_prepared
 from lstmcls.files import replacing
 from lstmcls.fit import precision
-from lstmcls.metrics import METRICS, classification_metrics
+from lstmcls.metrics import METRICS, classification_metrics, confusion
 from lstmcls.model import LSTMClassifier, class_probabilities
 from tune.checkpoints import load_weights, trial_folder
 from tune.confirm import Candidate, best_run, suggest_run
@@ -129,6 +129,7 @@ def look_at_test(
         "rows": len(test),
         **classification_metrics(probabilities, test.labels),
         "accuracy_interval": bootstrap_mean(right.astype(float)),
+        "confusion": confusion(probabilities, test.labels),
     }
     if baseline is not None:
         theirs = _probabilities(baseline, prepared, test, share).argmax(axis=1) == test.labels

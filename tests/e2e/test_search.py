@@ -73,6 +73,17 @@ def test_what_it_says(finished: Driver) -> None:
     assert finished.out.strip().splitlines()[-1].endswith(str(finished.folder / "run"))
 
 
+def test_the_report_is_there(finished: Driver) -> None:
+    run = finished.folder / "run"
+    assert finished.out.strip().splitlines()[-2] == f"report:  {run / 'report.html'}"
+    content = (run / "report.html").read_text(encoding="utf-8")
+    assert f"python -m tune.search --space {finished.folder / 'mine.yaml'} --out {run}" in content
+    recorded = json.loads((run / "best" / "metrics.json").read_text(encoding="utf-8"))["test"]
+    rows, right = recorded["rows"], sum(recorded["confusion"][k][k] for k in range(2))
+    assert f"Of {rows} test texts {right} are classified rightly" in content
+    assert right / rows == pytest.approx(recorded["accuracy"], abs=1e-6)
+
+
 def test_the_export_gives_the_recorded_metrics_elsewhere(
     finished: Driver, prepared_folder: Path, tmp_path: Path
 ) -> None:

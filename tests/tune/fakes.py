@@ -111,6 +111,7 @@ def finished(
     suggest: Suggest,
     objectives: list[float],
     state: TrialState = TrialState.COMPLETE,
+    why: str = "it ended",
     **params: Any,
 ) -> FrozenTrial:
     """A trial of these reports, asked for and ended as a search does it."""
@@ -123,7 +124,7 @@ def finished(
         record_report(study, trial, a_report(step, objective))
     known = [value for value in objectives if value == value]
     best = (max if study.direction.name == "MAXIMIZE" else min)(known) if known else None
-    finish(study, trial.number, state, "it ended", best if state == TrialState.COMPLETE else None)
+    finish(study, trial.number, state, why, best if state == TrialState.COMPLETE else None)
     return study.get_trials()[trial.number]
 
 
