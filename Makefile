@@ -13,7 +13,7 @@ search: .venv/installed
 	$(BIN)/python -m tune.search --space full.yaml
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .

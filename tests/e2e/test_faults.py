@@ -15,6 +15,9 @@ import pytest
 from driving import Driver, search, trials, unfinished, write_space
 from optuna.trial import TrialState
 
+from tune.checkpoints import trial_folder
+from tune.study import SEARCH
+
 LONG = {"epochs": 400, "batch_size": 8, "report_every": 1, "first_report": 1}
 
 
@@ -44,14 +47,14 @@ def test_a_dead_worker_is_replaced_and_its_trial_goes_on(
     assert len(steps) >= 9
 
 
-def test_divergence_and_memory_fail_their_trials_alone(
+def test_divergence_memory_and_errors_fail_their_trials_alone(
     prepared_folder: Path, tmp_path: Path
 ) -> None:
     space = write_space(
         tmp_path / "s.yaml",
         prepared_folder,
         space={
-            "lr": {"categorical": [0.01, 1000]},
+            "lr": {"categorical": [0.01, 0.02, 1000]},
             "hidden_size": {"categorical": [8, 8192]},
         },
         fixed={"optimizer": "sgd", "clip_norm": 0, "weight_decay": 10, "layers": 4, "epochs": 1},
@@ -59,8 +62,9 @@ def test_divergence_and_memory_fail_their_trials_alone(
             {"lr": 1000, "hidden_size": 8},
             {"lr": 0.01, "hidden_size": 8192},
             {"lr": 0.01, "hidden_size": 8},
+            {"lr": 0.02, "hidden_size": 8},
         ],
-        budget={"trials": 3},
+        budget={"trials": 4},
         asha=False,
     )
     # Set on this process while it starts the search: the limit is inherited, and given back.
@@ -70,8 +74,12 @@ def test_divergence_and_memory_fail_their_trials_alone(
         driver = Driver(tmp_path, "--space", space, "--out", "run")
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    run = tmp_path / "run"
+    driver.until_said("search begins")
+    (run / "checkpoints").mkdir(exist_ok=True)
+    trial_folder(run / "checkpoints", SEARCH, 3).touch()  # a file where its folder should be
     assert driver.wait() == 0, driver.err
-    diverged, huge, good = trials(tmp_path / "run")
+    diverged, huge, good, hindered = trials(run)
     assert diverged.state == TrialState.FAIL
     assert diverged.user_attrs["stopped"].startswith("diverged: ")
     assert huge.state == TrialState.FAIL
@@ -79,6 +87,20 @@ def test_divergence_and_memory_fail_their_trials_alone(
     assert huge.user_attrs["share"] == 2
     assert huge.user_attrs["attempts"] == 2
     assert good.state == TrialState.COMPLETE
+    assert hindered.state == TrialState.FAIL
+    assert hindered.user_attrs["stopped"].startswith("error: FileExistsError")
+    assert "Traceback" in (run / "search.log").read_text(encoding="utf-8")
+    assert "Traceback" not in driver.err
+
+
+def test_ray_kills_workers_for_memory(prepared_folder: Path, tmp_path: Path) -> None:
+    space = write_space(tmp_path / "s.yaml", prepared_folder, budget={"trials": 1})
+    driver = Driver(tmp_path, "--space", space, "--out", "run", RAY_memory_usage_threshold="0.001")
+    assert driver.wait() == 1, driver.err
+    assert "no trial reported, 1 failed; the last: out of memory" in driver.err
+    (killed,) = trials(tmp_path / "run")
+    assert killed.state == TrialState.FAIL
+    assert killed.user_attrs["share"] == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
