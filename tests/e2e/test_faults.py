@@ -119,6 +119,7 @@ def test_one_signal_saves_and_tells_how_to_go_on(
     assert {t.state for t in unfinished(run)} == {TrialState.WAITING}
     assert (run / "best" / "model.safetensors").is_file()
     assert (run / "trials.parquet").is_file()
+    assert (run / "report.html").is_file()
     assert "Traceback" not in driver.err
 
 

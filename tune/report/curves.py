@@ -60,7 +60,12 @@ def curves(record: Record, milestones: list[float]) -> go.Figure:
             y=[end["objective"] for end in ends],
             customdata=[end["trial"] for end in ends],
             mode="markers",
-            marker={"symbol": "x-thin", "size": 6, "line": {"width": 1.5, "color": "var(--muted)"}},
+            marker={
+                "symbol": "x-thin",
+                "size": 6,
+                "opacity": 0.7,
+                "line": {"width": 1.5, "color": "var(--muted)"},
+            },
             name="stopped here",
             hovertemplate="trial %{customdata} stopped at epoch %{x:g}<extra></extra>",
         )

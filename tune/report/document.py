@@ -38,7 +38,7 @@ def write_report(run: RunFolder) -> Path:
     text = page_html(run.name, _lead(record), _sections(record))
     try:
         with replacing(run.report) as path:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="replace")  # a name may be anything
     except OSError as error:
         raise BadInput(f"{run.report}: cannot be written ({error.strerror})") from None
     return run.report
