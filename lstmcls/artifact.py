@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig, load_config
-from lstmcls.dataset import Prepared, TokenDataset
+from lstmcls.dataset import Prepared, TokenDataset, unlabelled
 from lstmcls.files import replacing_folder
 from lstmcls.fit import precision
 from lstmcls.metrics import per_class
@@ -34,7 +34,7 @@ from lstmcls.model_card import model_card
 from lstmcls.tokenizer import encode, load_tokenizer
 
 NEEDED = ("model.safetensors", "config.yaml", "tokenizer.json", "labels.json", "metrics.json")
-CHUNK = 4096  # texts tokenized and held at once
+CHUNK = 8000  # texts tokenized and held at once, and sorted by length
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Artifact:
         result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for start in range(0, len(texts), CHUNK):
             rows = encode(self.tokenizer, list(texts[start : start + CHUNK]))
-            result[start : start + CHUNK] = self.row_probabilities(_dataset(rows))
+            result[start : start + CHUNK] = self.row_probabilities(unlabelled(rows))
         return result
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -204,13 +204,6 @@ def _model(
 
 def _shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape))}"
-
-
-def _dataset(rows: list[list[int]]) -> TokenDataset:
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    ids = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(offsets[-1]))
-    return TokenDataset(ids, offsets, np.zeros(len(rows), dtype=np.int32))
 
 
 def _labels(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,14 @@ class TokenDataset:
             return Rows(
                 *(torch.from_numpy(a).to(device) for a in (self.ids, self.offsets, self.labels))
             )
+
+
+def unlabelled(rows: list[list[int]]) -> TokenDataset:
+    """Rows of ids, none of them empty, as a dataset; every label is 0."""
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(offsets[-1]))
+    return TokenDataset(ids, offsets, np.zeros(len(rows), dtype=np.int32))
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 
-from lstmcls import reading
 from lstmcls.artifact import CHUNK, Artifact, load_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
 from lstmcls.files import replacing
+from lstmcls.reading import BATCH_CHARACTERS, Source, open_file
 
 OUT_ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -35,42 +35,18 @@ Writer = Callable[[list[Row]], object]
 def predictions(artifact: Artifact, texts: Sequence[str]) -> list[Row]:
     """For each text, in order: `text`, `label`, `probability` (of that label),
     `probabilities` (of every label, by name)."""
-    rows = []
-    for text, scores in zip(texts, artifact.probabilities(texts), strict=True):
-        named = dict(zip(artifact.labels, map(float, scores), strict=True))
-        label = artifact.labels[int(scores.argmax())]
-        rows.append(
-            {"text": text, "label": label, "probability": named[label], "probabilities": named}
+    names, scores = artifact.labels, artifact.probabilities(texts)
+    return [
+        {
+            "text": text,
+            "label": names[best],
+            "probability": values[best],
+            "probabilities": dict(zip(names, values, strict=True)),
+        }
+        for text, best, values in zip(
+            texts, scores.argmax(axis=1).tolist(), scores.tolist(), strict=True
         )
-    return rows
-
-
-def open_texts(path: Path, text: str | None = None) -> Iterator[list[str]]:
-    """The texts of a file that `reading.open_file` reads, in lists; no label column is needed.
-
-    Raises:
-        BadInput: no such file, an unknown ending, no text column, or a damaged row.
-    """
-    columns, read = _reader(path)
-    column = reading._column(path, "text", text, reading.TEXT_NAMES, columns(path))
-    # Every reader wants a label column too, and is content with the texts again.
-    return (batch.texts for batch in read(path, column, column))
-
-
-def _reader(
-    path: Path,
-) -> tuple[Callable[[Path], list[str]], Callable[[Path, str, str], Iterator[reading.Batch]]]:
-    if not path.is_file():
-        raise BadInput(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-    name = path.name.lower()
-    if name.endswith(reading._PARQUET):
-        return reading._parquet_columns, reading._parquet_batches
-    suffix = Path(name.removesuffix(".gz")).suffix
-    if suffix in reading._JSON:
-        return reading._json_columns, reading._json_batches
-    if suffix in reading._DELIMITERS:
-        return reading._csv_columns, reading._csv_batches
-    raise BadInput(f"{path}: unknown file ending; expected {reading.ENDINGS}")
+    ]
 
 
 @contextmanager
@@ -114,10 +90,16 @@ def _json_line(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
-def _chunks(batches: Iterable[list[str]], size: int = CHUNK) -> Iterator[list[str]]:
-    """The same texts in lists of `size`, large enough to put texts of like length together."""
-    texts = (text for batch in batches for text in batch)
-    while chunk := list(islice(texts, size)):
+def _chunks(source: Source) -> Iterator[list[str]]:
+    """The texts in lists long enough to put those of like length together, and bounded."""
+    chunk, characters = list[str](), 0
+    for batch in source.batches():
+        chunk += batch.texts
+        characters += sum(map(len, batch.texts))
+        if len(chunk) >= CHUNK or characters >= BATCH_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
         yield chunk
 
 
@@ -137,15 +119,32 @@ def _decoded(numbered: tuple[int, bytes]) -> str:
         raise BadInput(f"standard input: line {number}: not valid UTF-8") from None
 
 
-def _counted(chunks: Iterable[list[str]], title: str, shown: bool) -> Iterator[list[str]]:
-    """`chunks`, with the number of texts done on a terminal (a stream has no known end)."""
-    columns = (SpinnerColumn(), TextColumn(title), TextColumn("{task.completed:,.0f} texts"))
-    console = Console(stderr=True)
+def _number_of_texts(source: Source) -> int:
+    """Read the whole file once: a damaged row is found before the work, and the bar has an end."""
+    batches = track(
+        source.batches(),
+        f"reading {source.name}",
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    return sum(len(batch.texts) for batch in batches)
+
+
+def _counted(chunks: Iterable[list[str]], total: int | None) -> Iterator[list[str]]:
+    """`chunks`, with a progress bar on a terminal where the `total` of texts is known."""
     bar = Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown
+        TextColumn("predicting"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} texts"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=total is None or not sys.stderr.isatty(),
+        speed_estimate_period=600,  # seconds; a chunk may take more than the usual 30
     )
     with bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task("", total=total)
         for chunk in chunks:
             yield chunk
             bar.advance(task, len(chunk))
@@ -196,20 +195,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments(argv)
     _check(options)
     artifact = load_artifact(options.model, _device(options.device))
+    total: int | None = None
     if options.file:
-        batches: Iterable[list[str]] = _chunks(open_texts(options.file, options.text))
+        source = open_file(options.file, options.text, labelled=False)
+        batches: Iterable[list[str]] = _chunks(source)
+        total = _number_of_texts(source) if options.out else None
     else:
         # An argument that is not valid UTF-8 holds surrogates, which no tokenizer accepts.
         given = [
             t.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for t in options.texts
         ]
-        batches = _chunks([given]) if given else _stdin()
-    shown = options.file is not None and options.out is not None and sys.stderr.isatty()
+        batches = [given] if given else _stdin()
     writing = _writing(options.out, artifact.labels) if options.out else _printing(options.json)
     done = 0
     try:
         with writing as write:
-            for chunk in _counted(batches, "predicting", shown):
+            for chunk in _counted(batches, total):
                 write(predictions(artifact, chunk))
                 done += len(chunk)
     except BrokenPipeError:

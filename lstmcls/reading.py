@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled texts that can be read again and again.
+    """Texts, labelled or not, that can be read again and again.
 
     `batches()` starts from the first row; it raises BadInput at the first row that is damaged.
     """
@@ -52,12 +52,17 @@ class Source:
     name: str
     files: tuple[Path, ...]
     text_column: str
-    label_column: str
+    label_column: str | None
     batches: Callable[[], Iterator[Batch]]
 
 
-def open_file(path: Path, text: str | None = None, label: str | None = None) -> Source:
+def open_file(
+    path: Path, text: str | None = None, label: str | None = None, *, labelled: bool = True
+) -> Source:
     """The file at `path` as a Source; its columns are detected where they are not named.
+
+    Args:
+        labelled: False: no label column is looked for, and every label is missing.
 
     Raises:
         BadInput: no such file, an unknown ending, no rows at all, or a column is not found.
@@ -79,7 +84,7 @@ def open_file(path: Path, text: str | None = None, label: str | None = None) -> 
     else:
         raise BadInput(f"{path}: unknown file ending; expected {ENDINGS}")
     text = _column(path, "text", text, TEXT_NAMES, columns)
-    label = _column(path, "label", label, LABEL_NAMES, columns)
+    label = _column(path, "label", label, LABEL_NAMES, columns) if labelled else None
     if text == label:
         raise BadInput(f"{path}: column '{text}' cannot be both the text and the label")
     return Source(path.name, (path,), text, label, lambda: read(path, text, label))
@@ -162,10 +167,11 @@ def _csv_columns(path: Path) -> list[str]:
     raise BadInput(f"{path}: is empty; expected a header line with the column names")
 
 
-def _csv_batches(path: Path, text: str, label: str) -> Iterator[Batch]:
+def _csv_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
     rows = _csv_rows(path)
     _, header = next(rows)
-    at_text, at_label, width = header.index(text), header.index(label), len(header)
+    at_text, width = header.index(text), len(header)
+    at_label = None if label is None else header.index(label)
 
     def fields() -> Iterator[tuple[str, str | None]]:
         for line, row in rows:
@@ -174,7 +180,7 @@ def _csv_batches(path: Path, text: str, label: str) -> Iterator[Batch]:
                     f"{path}: line {line}: {len(row)} fields, expected {width} "
                     f"({', '.join(header)}); put quotes around a field that holds a delimiter"
                 )
-            yield row[at_text], label_name(row[at_label])
+            yield row[at_text], None if at_label is None else label_name(row[at_label])
 
     return batched(fields())
 
@@ -204,10 +210,10 @@ def _json_columns(path: Path) -> list[str]:
     return list(columns)
 
 
-def _json_batches(path: Path, text: str, label: str) -> Iterator[Batch]:
+def _json_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
     def fields() -> Iterator[tuple[str, str | None]]:
         for number, value in _json_objects(path):
-            content, name = value.get(text), value.get(label)
+            content, name = value.get(text), None if label is None else value.get(label)
             if not isinstance(content, str | None):
                 raise BadInput(f"{path}: line {number}: '{text}' is not a text: {content!r:.60}")
             if not isinstance(name, str | int | float | None):
@@ -234,17 +240,19 @@ def _parquet_columns(path: Path) -> list[str]:
         raise BadInput(f"{path}: not a whole Parquet file ({_first_line(error)})") from None
 
 
-def _parquet_batches(path: Path, text: str, label: str) -> Iterator[Batch]:
+def _parquet_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
+    columns = [text] if label is None else [text, label]
     try:
         with pq.ParquetFile(path) as file:
             _check_types(path, file.schema_arrow, text, label)
-            for batch in file.iter_batches(BATCH_ROWS, columns=[text, label], use_threads=False):
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
                 texts = batch.column(text).to_pylist()
-                labels = batch.column(label).to_pylist()
+                labels = [None] * len(texts) if label is None else batch.column(label).to_pylist()
                 names = [label_name(_plain(value)) for value in labels]
                 yield from batched(zip((t or "" for t in texts), names, strict=True))
     except UnicodeDecodeError:
-        raise BadInput(f"{path}: column '{text}' or '{label}': not valid UTF-8") from None
+        named = "' or '".join(columns)
+        raise BadInput(f"{path}: column '{named}': not valid UTF-8") from None
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: damaged Parquet file ({_first_line(error)})") from None
 
@@ -257,7 +265,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _check_types(path: Path, schema: pa.Schema, text: str, label: str) -> None:
+def _check_types(path: Path, schema: pa.Schema, text: str, label: str | None) -> None:
     def value_type(name: str) -> Any:
         kind = schema.field(name).type
         return kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -269,7 +277,7 @@ def _check_types(path: Path, schema: pa.Schema, text: str, label: str) -> None:
         (text, is_text, "text"),
         (label, is_label, "text, whole numbers or booleans"),
     ):
-        if not any(is_kind(value_type(name)) for is_kind in kinds):
+        if name is not None and not any(is_kind(value_type(name)) for is_kind in kinds):
             raise BadInput(
                 f"{path}: column '{name}' holds {schema.field(name).type}, expected {wanted}"
             )

@@ -38,7 +38,7 @@ class Display:
         # They have columns of their own.
         self._apart = {p.name for p in space.parameters if p.field in ("variant", "epochs")}
         # This very file: while Ray runs, sys.stderr is the log.
-        self._console = Console(file=sys.stderr, highlight=False)
+        self._console = Console(file=sys.stderr, force_jupyter=False, highlight=False)
         self._quiet = quiet
         self._began = time.monotonic()
         self._drawn = 0.0
@@ -168,8 +168,8 @@ class Display:
             table.add_column(heading, no_wrap=True, justify="right")
         if width >= WIDE:
             table.add_column("curve", no_wrap=True)
-        # The only column that gives way in a narrow terminal.
-        table.add_column("variant and what differs")
+        # Variant and what differs: the only column that gives way in a narrow terminal.
+        table.add_column("configuration")
         shown = _differing([self._params(number) for number in numbers])
         for number, params in zip(numbers, shown, strict=True):
             config, curve = self._running[number], reports_of(trials[number])

@@ -16,7 +16,7 @@ from lstmcls.artifact import Artifact
 from lstmcls.builtin import open_builtin
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.config import VARIANTS, config_from
-from lstmcls.dataset import TokenDataset, ordered_batches
+from lstmcls.dataset import ordered_batches, unlabelled
 from lstmcls.model import EVAL_BATCH, LSTMClassifier
 from lstmcls.model_card import onnx_section
 from lstmcls.onnx import _compare, _example, _Graph, write_onnx
@@ -64,11 +64,6 @@ def padded(rows: list[list[int]]) -> dict[str, NDArray[np.int64]]:
     return {"input_ids": ids, "lengths": lengths}
 
 
-def flat(rows: list[list[int]]) -> TokenDataset:
-    offsets = np.cumsum([0, *map(len, rows)])
-    return TokenDataset(np.concatenate(rows).astype(np.int32), offsets, np.zeros(len(rows), "i4"))
-
-
 def drawn(model: LSTMClassifier, lengths: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
     """The initial states that a prediction draws for rows of these lengths, where it does."""
     generator = torch.Generator().manual_seed(model.config.seed)
@@ -104,9 +99,9 @@ def test_a_thousand_texts_in_one_batch_and_one_alone(
         feeds = padded(some)
         assert {i.name for i in session.get_inputs()} >= feeds.keys()
         (found,) = session.run(None, {**feeds, **drawn(artifact.model, feeds["lengths"])})
-        expected = artifact.row_probabilities(flat(some))
+        expected = artifact.row_probabilities(unlabelled(some))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    assert np.ptp(artifact.row_probabilities(flat(rows)), axis=0).min() > 0.1
+    assert np.ptp(artifact.row_probabilities(unlabelled(rows)), axis=0).min() > 0.1
 
 
 def test_more_padding_changes_nothing(

@@ -19,7 +19,8 @@ from conftest import ENVIRONMENT, reviews
 
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import BadInput
-from lstmcls.predict import main, open_texts, predictions
+from lstmcls.predict import _chunks, main, predictions
+from lstmcls.reading import open_file
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 TEXTS = ["the box was good", "a very slow hotel", 'quoted, "comma"\nand a line', "电影 ü", ""]
@@ -76,20 +77,37 @@ ENDINGS = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "csv.gz", "jsonl.
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_format_of_prepare_is_read_without_labels(ending: str, tmp_path: Path) -> None:
-    path = _write(tmp_path / f"texts.{ending}", TEXTS)
-    assert [text for texts in open_texts(path) for text in texts] == TEXTS
+    source = open_file(_write(tmp_path / f"texts.{ending}", TEXTS), labelled=False)
+    assert [text for chunk in _chunks(source) for text in chunk] == TEXTS
+
+
+def test_chunks_are_bounded_by_texts_and_by_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lstmcls.predict.CHUNK", 2000)
+    monkeypatch.setattr("lstmcls.predict.BATCH_CHARACTERS", 10_000)
+    texts = ["good"] * 2000 + ["long " * 20] * 1000 + ["bad"] * 3
+    source = open_file(_write(tmp_path / "t.parquet", texts), labelled=False)
+    chunks = list(_chunks(source))
+    assert [len(chunk) for chunk in chunks] == [2000, 1000, 3]
+    assert [text for chunk in chunks for text in chunk] == texts
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_a_file_to_a_file(
-    ending: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ending: str,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    texts = TEXTS + [text for text, _ in reviews(5000)]  # more than one chunk
+    monkeypatch.setattr("lstmcls.predict.CHUNK", 1000)
+    texts = TEXTS + [text for text, _ in reviews(2500)]
     source = _write(tmp_path / "texts.parquet", texts)
     out = tmp_path / f"labels.{ending}"
     out.write_text("older")
     assert main([str(trained), "--file", str(source), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}: 5005 texts\n"
+    assert capsys.readouterr().out == f"{out}: 2505 texts\n"
     rows = _read(out)
     assert [row["text"] for row in rows] == texts
     expected = predictions(load_artifact(trained), texts)

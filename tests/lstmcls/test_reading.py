@@ -67,6 +67,15 @@ def test_every_format_gives_the_same_rows_again_and_again(name: str, tmp_path: P
     assert (source.text_column, source.label_column) == ("text", "label")
 
 
+def test_labels_of_any_kind_are_passed_over_where_none_are_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["x"], "label": [[1]]}), path)
+    assert rows(open_file(path, labelled=False)) == [("x", None)]
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x", "label": {}}\n')
+    assert rows(open_file(path, labelled=False)) == [("x", None)]
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(), min_size=1, max_size=6))
