@@ -21,6 +21,7 @@ from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
 from tune.data import prepared_folder
 from tune.live import Display
+from tune.probe import probe
 from tune.resources import available, divide, start_ray
 from tune.run_folder import RunFolder, existing_run, new_run
 from tune.session import Outcome, Session
@@ -82,7 +83,9 @@ def _search(
         # Ray prints what befalls its processes; the display says it in its own words.
         with open(folder.log, "a", encoding="utf-8") as log, redirect_stdout(log):
             start_ray(args.address, folder.log)
-            share = divide(space.resources, *available())
+            cpus, gpus = available()
+            needs = probe(space, prepared) if gpus and space.resources.gpu == "auto" else None
+            share = divide(space.resources, cpus, gpus, needs)
             for note in share.notes:
                 display.note(note)
             outcome = Session(folder, space, prepared, share, display, points).conduct()

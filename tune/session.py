@@ -171,6 +171,7 @@ class Session:
             objective=self.space.objective,
             threads=self.share.threads,
             gpus=self.share.gpu,
+            gpu_context=self.share.gpu_context,
         )
         run_trials(bridge, order, self.prepared, self.share, scheduler)
         self._interrupted = self._interrupted or bridge.stop.interrupted is not None
