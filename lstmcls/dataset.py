@@ -48,12 +48,20 @@ class TokenDataset:
         return len(self.labels)
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.offsets)
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each row; a new array, which is private to a worker: four bytes a row."""
+        return np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="same_kind")
 
     @property
     def nbytes(self) -> int:
         return self.ids.nbytes + self.offsets.nbytes + self.labels.nbytes
+
+    def longest(self, rows: int) -> TokenDataset:
+        """A copy of the longest `rows` rows."""
+        chosen = np.argsort(self.lengths, kind="stable")[-rows:]
+        texts = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in chosen]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        return TokenDataset(np.concatenate(texts), offsets, self.labels[chosen])
 
     def on(self, device: torch.device | str) -> Rows:
         """The arrays as tensors: views of the same memory on a CPU, one copy on a GPU."""
@@ -99,14 +107,15 @@ class Rows:
 
 
 def shuffled_batches(
-    lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
+    lengths: NDArray[np.int32], batch_size: int, rng: np.random.Generator
+) -> list[NDArray[np.int32]]:
     """One epoch's batches of row numbers: every row once, rows of like length together."""
-    order = rng.permutation(len(lengths))
+    order = np.arange(len(lengths), dtype=np.int32)
+    rng.shuffle(order)
     count = math.ceil(len(order) / batch_size)
     # Even windows, of whole batches: a small one at the end would be mostly padding.
     cuts = np.linspace(0, count, max(1, round(count / WINDOW)) + 1).round().astype(int) * batch_size
-    batches: list[NDArray[np.int64]] = []
+    batches: list[NDArray[np.int32]] = []
     for start, end in pairwise(cuts):
         window = order[start:end]
         window = window[np.argsort(lengths[window], kind="stable")]
@@ -114,7 +123,7 @@ def shuffled_batches(
     return [batches[i] for i in rng.permutation(count)]
 
 
-def ordered_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+def ordered_batches(lengths: NDArray[np.int32], batch_size: int) -> Iterator[NDArray[np.int64]]:
     """Batches of row numbers from the shortest rows to the longest, always the same.
 
     Lengths within a batch differ by a fifth at most, unless fewer than FEWEST rows would fit: of

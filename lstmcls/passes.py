@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, compress
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
 from lstmcls.cli import BadInput
@@ -47,17 +47,33 @@ class Survey:
     labels: list[str]
     codes: Array
     fate: Array
-    batches: int
 
 
-def shown(items: Iterable[T], what: str, total: int | None, progress: bool) -> Iterable[T]:
-    """`items` under a progress bar on stderr; one plain line where that is no terminal."""
+def shown(
+    batches: Iterable[T], what: str, rows: int | None, count: Callable[[T], int], progress: bool
+) -> Iterable[T]:
+    """`batches` under a bar of `rows` rows on stderr; one plain line where that is no terminal.
+
+    `count` gives the rows of a batch; without `rows` the bar only tells how many there were.
+    """
     if not progress:
-        return items
+        return batches
     if not sys.stderr.isatty():
         print(what, file=sys.stderr)
-        return items
-    return track(items, what, total, console=Console(stderr=True), transient=True)
+        return batches
+    return _under_a_bar(batches, what, rows, count)
+
+
+def _under_a_bar(
+    batches: Iterable[T], what: str, rows: int | None, count: Callable[[T], int]
+) -> Iterator[T]:
+    time = TimeRemainingColumn() if rows else TimeElapsedColumn()
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,.0f} rows"), time)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=rows)
+        for batch in batches:
+            yield batch
+            bar.advance(task, count(batch))
 
 
 def survey(sources: Sequence[Source], official: Source | None, progress: bool) -> Survey:
@@ -72,7 +88,8 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
     for source in [*sources, *([official] if official else [])]:
         if source is official:
             first_test, known = sum(map(len, pieces)), len(names)
-        for batch in shown(source.batches(), f"reading {source.name}", None, progress):
+        what = f"reading {source.name}"
+        for batch in shown(source.batches(), what, None, lambda b: len(b.texts), progress):
             pieces.append(_look(batch, digests, names))
             if len(names) > MANY_LABELS:
                 raise BadInput(
@@ -91,7 +108,7 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
     ids = np.array([labels.index(name) for name in names], np.int32)
     codes[codes >= 0] = ids[codes[codes >= 0]]
     fate = fates(np.frombuffer(digests, np.uint64).reshape(-1, 2), codes, first_test)
-    return Survey(labels, codes, fate, len(pieces) - 1)
+    return Survey(labels, codes, fate)
 
 
 def _look(batch: Batch, digests: bytearray, names: dict[str, int]) -> Array:
@@ -167,8 +184,11 @@ def write(
             _Output(stack.enter_context(pq.ParquetWriter(folder / f"{name}.parquet", SCHEMA)))
             for name in SPLITS
         ]
-        numbered, done = _numbered(sources, len(seen.fate)), 0
-        for batch, rows in shown(numbered, "writing the ids", seen.batches, progress):
+        total, done = len(seen.fate), 0
+        numbered = _numbered(sources, total)
+        for batch, rows in shown(
+            numbered, "writing the ids", total, lambda item: len(item[0].texts), progress
+        ):
             fate, done = seen.fate[rows], rows.stop
             kept = fate <= TEST
             ids = encode(tokenizer, [text.strip() for text in compress(batch.texts, kept)])
@@ -176,7 +196,7 @@ def write(
             for place, name in enumerate(SPLITS):
                 mine = [row[:max_length] for row in compress(ids, fate[kept] == place)]
                 tokens[name] += outputs[place].add(mine, seen.codes[rows][fate == place])
-        if done != len(seen.fate):
+        if done != total:
             raise _changed(sources)
         for output in outputs:
             output.flush()

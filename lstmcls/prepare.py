@@ -18,7 +18,7 @@ from lstmcls import builtin, passes
 from lstmcls.cli import OK, BadInput, nearest, run
 from lstmcls.files import replacing_folder
 from lstmcls.reading import ENDINGS, LABEL_NAMES, TEXT_NAMES, Source, open_file
-from lstmcls.splitting import DROPPED, FATES, SPLITS, TEST, TRAIN, split_rows
+from lstmcls.splitting import DROPPED, FATES, SPLITS, TEST, TRAIN, sample, split_rows
 from lstmcls.tokenizer import (
     AUTO,
     KINDS,
@@ -29,6 +29,8 @@ from lstmcls.tokenizer import (
 )
 
 FORMAT = 1
+# Rows. More of them change no frequent word's rank, and every rare one is held in memory.
+LEARNT_FROM = 250_000
 OWN_FILES = {"dataset.json", "tokenizer.json", *(f"{name}.parquet" for name in SPLITS)}
 
 
@@ -49,8 +51,8 @@ def prepare(
     """Prepare `inputs` (files or built-in names) as the folder `out`.
 
     Empty texts, missing labels, duplicates and contradictory duplicates are dropped before the
-    seeded, stratified split; the tokenizer sees the training split alone. `out` appears whole
-    or not at all.
+    seeded, stratified split. The tokenizer sees the training split alone, LEARNT_FROM rows of it
+    at most, drawn at random. `out` appears whole or not at all.
 
     Args:
         tokenizer: word, char, bpe, or auto: bpe for scripts written without spaces, else word.
@@ -77,8 +79,10 @@ def prepare(
     if tokenizer == AUTO:
         first = next(texts for texts in passes.texts(sources, training) if texts)
         tokenizer = suited_kind(first)
-    texts = passes.texts(sources, training)
-    shown = passes.shown(texts, "training the tokenizer", survey.batches, progress)
+    chosen = sample(training, LEARNT_FROM, seed)
+    shown = passes.shown(
+        passes.texts(sources, chosen), "training the tokenizer", int(chosen.sum()), len, progress
+    )
     trained = train_on_batches(tokenizer, shown, vocab_size or VOCABULARY[tokenizer])
     every = [*sources, official] if official else sources
     try:

@@ -87,6 +87,16 @@ def split_rows(
             fate[rows[ends[place - 1] : ends[place]]] = place
 
 
+def sample(chosen: Array, most: int, seed: int) -> Array:
+    """`chosen`, (rows,) bool, or `most` of it drawn at random where it marks more rows."""
+    rows = np.flatnonzero(chosen)
+    if len(rows) <= most:
+        return chosen
+    drawn = np.zeros(len(chosen), bool)
+    drawn[np.random.default_rng([seed, 1]).choice(rows, most, replace=False)] = True
+    return drawn
+
+
 def apportion(rows: int, shares: Sequence[float]) -> list[int]:
     """`rows` divided by `shares`, the largest remainders rounded up, nobody left with none."""
     exact = [rows * share for share in shares]

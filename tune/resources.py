@@ -17,7 +17,8 @@ from lstmcls.cli import BadInput
 from tune.space import Resources
 from tune.stop import in_main_thread
 
-TRIALS_PER_GPU = 4  # where `gpu: auto`: an LSTM trial alone leaves most of a GPU idle
+MOST_PER_GPU = 8  # trials where `gpu: auto`: an LSTM trial alone leaves most of a GPU idle
+SPARE = 1.15  # of a step's memory: blocks of other shapes do not fill the gaps that it leaves
 
 # Ray's own loggers, tables and snapshots: the study and our table take their place.
 _QUIET_RAY = {
@@ -33,6 +34,20 @@ _QUIET_RAY = {
 
 
 @dataclass(frozen=True)
+class GpuMemory:
+    """Bytes on one GPU that a trial needs at most."""
+
+    tensors: int
+    context: int  # what its process takes besides
+    total: int  # what the GPU has
+
+    @property
+    def trials(self) -> int:
+        """How many trials fit for certain; 0: not even one."""
+        return int(self.total / (SPARE * self.tensors + self.context))
+
+
+@dataclass(frozen=True)
 class Share:
     """One trial's part of the cluster, and how many trials run at once."""
 
@@ -41,6 +56,7 @@ class Share:
     concurrency: int
     most: tuple[float, float] = (math.inf, math.inf)  # CPUs and GPUs there are
     notes: tuple[str, ...] = ()
+    gpu_context: float = 0.0  # of a GPU, what a trial's process takes besides its tensors
 
     def bundle(self, times: float) -> dict[str, float]:
         """`times` the share, as Ray wants it stated: with CPUs, or they would count as 0."""
@@ -54,8 +70,10 @@ class Share:
         return max(1, int(self.cpu))
 
 
-def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
+def divide(wanted: Resources, cpus: float, gpus: float, needs: GpuMemory | None = None) -> Share:
     """Each trial's share of `cpus` and `gpus`, as the space wants it and the machine allows.
+
+    `needs`: of the largest configuration, where `gpu: auto` and there is a GPU.
 
     Raises:
         BadInput: one trial wants more CPUs or GPUs than there are.
@@ -64,14 +82,19 @@ def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
     if wanted.cpu > cpus:
         raise BadInput(f"resources.cpu: a trial wants {wanted.cpu:g} CPUs, there are {cpus:g}")
     at_once = int(cpus / wanted.cpu + 1e-9)
-    gpu = 0.0
+    gpu = context = 0.0
     if wanted.gpu == "auto":
         if gpus:
-            at_once = min(at_once, int(gpus) * TRIALS_PER_GPU)
+            fit = MOST_PER_GPU
+            if needs is not None:
+                fit, context = needs.trials, needs.context / needs.total
+            if not fit:
+                notes.append("the largest configuration of the space does not fit a GPU's memory")
+            at_once = min(at_once, int(gpus) * max(1, min(fit, MOST_PER_GPU)))
             if wanted.concurrency != "auto":
                 at_once = min(at_once, wanted.concurrency)  # fewer trials, larger shares
             # No trial spans two GPUs: the fullest one decides.
-            gpu = math.floor(100 / math.ceil(at_once / gpus)) / 100
+            gpu = math.floor(10_000 / math.ceil(at_once / gpus)) / 10_000  # Ray's precision
     elif wanted.gpu and not gpus:
         notes.append(f"a trial asks for {wanted.gpu:g} GPU, this machine has none: it runs on CPU")
     elif wanted.gpu:
@@ -84,7 +107,7 @@ def divide(wanted: Resources, cpus: float, gpus: float) -> Share:
         if wanted.concurrency > at_once:
             notes.append(f"{wanted.concurrency} trials at once do not fit, {at_once} do")
         at_once = min(at_once, wanted.concurrency)
-    return Share(wanted.cpu, gpu, at_once, (cpus, gpus), tuple(notes))
+    return Share(wanted.cpu, gpu, at_once, (cpus, gpus), tuple(notes), context)
 
 
 def start_ray(address: str | None) -> None:

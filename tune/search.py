@@ -29,6 +29,7 @@ from tune.data import prepared_folder, stored_frame
 from tune.live import Display
 from tune.log import logged_to
 from tune.mlflow import MLflow, connect
+from tune.probe import probe
 from tune.report.document import try_report
 from tune.resources import available, divide, start_ray
 from tune.run_folder import RunFolder, existing_run, new_run
@@ -153,7 +154,9 @@ def _search(
         try:
             display.note(f"starting Ray, {args.address or 'on this machine'}")
             start_ray(args.address)
-            share = divide(space.resources, *available())
+            cpus, gpus = available()
+            needs = probe(space, prepared) if gpus and space.resources.gpu == "auto" else None
+            share = divide(space.resources, cpus, gpus, needs)
             for note in share.notes:
                 display.note(note)
             session = Session(folder, space, prepared, share, display, trackers, points, command)

@@ -187,6 +187,7 @@ class Session:
             objective=self.space.objective,
             threads=self.share.threads,
             gpus=self.share.gpu,
+            gpu_context=self.share.gpu_context,
         )
         run_trials(bridge, order, self.prepared, self.share, scheduler)
         for tracker in self.trackers:

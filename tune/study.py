@@ -182,7 +182,6 @@ def make_sampler(space: SearchSpace, number: int) -> optuna.samplers.BaseSampler
                 multivariate=True,
                 group=True,
                 constant_liar=True,
-                warn_independent_sampling=False,
                 seed=seed,
             )
         case "gp":

@@ -16,7 +16,7 @@ from typing import Any
 import ray.tune
 import torch
 
-from lstmcls.allocator import keep_freed_memory
+from lstmcls.allocator import forget_shapes, keep_freed_memory
 from lstmcls.config import config_from
 from lstmcls.dataset import Prepared
 from lstmcls.fit import Diverged, Report, TrainingState, fit
@@ -41,6 +41,7 @@ class Order:
     objective: Objective
     threads: int
     gpus: float
+    gpu_context: float = 0.0  # of a GPU, what the process takes besides its tensors
 
 
 def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
@@ -50,8 +51,9 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     the driver can tell a diverged loss from a full disk; only a dead process is Ray's to notice.
     """
     keep_freed_memory()
+    forget_shapes()
     torch.set_num_threads(order.threads)
-    device = _device(order.gpus * spec["share"])
+    device = _device(order.gpus * spec["share"], order.gpu_context)
     try:
         _train(spec, data, order, device)
     except Exception as error:
@@ -120,9 +122,9 @@ def _report(report: Report, objective: Objective, notes: list[str]) -> None:
     notes.clear()
 
 
-def _device(gpus: float) -> str:
+def _device(gpus: float, context: float) -> str:
     if not gpus:
         return "cpu"
     # A fraction of a GPU is Ray's bookkeeping only; this makes it hold for memory.
-    torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gpus) - context)
     return "cuda"

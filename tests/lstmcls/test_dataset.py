@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,21 @@ def test_rows_of_like_length_are_together_and_epochs_differ() -> None:
     assert padded < 1.05 * lengths.sum()
     other = shuffled_batches(lengths, 8, np.random.default_rng([0, 1]))
     assert {frozenset(b) for b in batches} != {frozenset(b) for b in other}
+
+
+def test_an_epoch_adds_little_to_the_rows_that_all_workers_share() -> None:
+    rows = 100_000
+    data = TokenDataset(
+        np.ones(rows * 10, np.int16), np.arange(rows + 1) * 10, np.zeros(rows, np.int32)
+    )
+    tracemalloc.start()
+    lengths = data.lengths
+    kept = shuffled_batches(lengths, 64, np.random.default_rng(0))
+    now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == 1563
+    assert now < 11 * rows  # four bytes each for the lengths and the order, and views
+    assert peak < 17 * rows
 
 
 def test_read_only_arrays_are_viewed_without_a_warning() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmcls.cli import BadInput
-from lstmcls.splitting import FATES, NO_LABEL, NO_TEXT, TRAIN, apportion, fates, split_rows
+from lstmcls.splitting import FATES, NO_LABEL, NO_TEXT, TRAIN, apportion, fates, sample, split_rows
 
 
 def digests(texts: str) -> np.ndarray:
@@ -69,6 +69,17 @@ def test_splits_are_stratified_and_depend_on_the_seed_alone() -> None:
         done.append(fate)
     assert (done[0] == done[1]).all()
     assert (done[0] != done[2]).any()
+
+
+def test_a_sample_is_part_of_what_was_chosen() -> None:
+    chosen = np.arange(1000) % 2 == 0
+    assert sample(chosen, 500, seed=0) is chosen
+    drawn = sample(chosen, 100, seed=0)
+    assert drawn.sum() == 100
+    assert not (drawn & ~chosen).any()
+    assert drawn[500:].any()  # not from the start alone
+    assert (drawn == sample(chosen, 100, seed=0)).all()
+    assert (drawn != sample(chosen, 100, seed=1)).any()
 
 
 def test_a_class_too_small_is_named() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmcls.cli import BadInput
-from tune.resources import TRIALS_PER_GPU, Share, divide
+from tune.resources import MOST_PER_GPU, GpuMemory, Share, divide
 from tune.space import Resources
 
 
@@ -25,10 +25,10 @@ from tune.space import Resources
         (8, "auto", "auto", 8, 0, (8, 0, 1)),
         (1, 0, "auto", 8, 2, (1, 0, 8)),
         # A GPU shared by a few, as the CPUs allow.
-        (1, "auto", "auto", 16, 1, (1, 0.25, 4)),
+        (1, "auto", "auto", 16, 1, (1, 0.125, 8)),
         (1, "auto", 2, 16, 1, (1, 0.5, 2)),
-        (1, "auto", "auto", 3, 1, (1, 0.33, 3)),
-        (1, "auto", "auto", 16, 2, (1, 0.25, 8)),
+        (1, "auto", "auto", 3, 1, (1, 0.3333, 3)),
+        (1, "auto", "auto", 16, 2, (1, 0.125, 16)),
         (4, "auto", "auto", 8, 2, (4, 1, 2)),
         (8, "auto", "auto", 8, 4, (8, 1, 1)),
         # Three on two GPUs: two of them share one, for a trial does not span GPUs.
@@ -98,7 +98,7 @@ def test_what_is_promised_fits(
     if share.gpu and share.gpu <= 1:  # whole trials on each GPU
         a_gpu = int(1 / share.gpu + 1e-9)
         assert share.concurrency <= a_gpu * gpus
-        assert gpu != "auto" or a_gpu <= TRIALS_PER_GPU
+        assert gpu != "auto" or a_gpu <= MOST_PER_GPU
     elif share.gpu:
         assert share.concurrency * share.gpu <= gpus
     for times in (1, 2):
@@ -107,6 +107,29 @@ def test_what_is_promised_fits(
         # Ray takes a part of one GPU, or whole ones.
         assert bundle["GPU"] <= 1 or float(bundle["GPU"]).is_integer()
         assert bundle["GPU"] <= gpus
+
+
+@given(
+    tensors=st.integers(1, 2 * 10**9),
+    context=st.integers(1, 10**9),
+    total=st.integers(10**9, 10**11),
+    cpus=st.integers(1, 64),
+    gpus=st.integers(1, 4),
+    concurrency=st.sampled_from(["auto", 1, 3]),
+)
+def test_the_largest_configuration_fits_its_share(
+    tensors: int, context: int, total: int, cpus: int, gpus: int, concurrency: Any
+) -> None:
+    needs = GpuMemory(tensors, context, total)
+    share = divide(Resources(1, "auto", concurrency), cpus, gpus, needs)
+    at_once = int(1 / share.gpu + 1e-9)  # on one GPU, as Ray counts
+    if needs.trials:
+        assert tensors <= (share.gpu - share.gpu_context) * total  # what its allocator may take
+        assert at_once * share.gpu <= 1 + 1e-9  # contexts included
+        assert share.notes == () or concurrency == 3
+    else:
+        assert (at_once, share.gpu) == (1, 1)
+        assert share.notes[0].startswith("the largest configuration of the space does not fit")
 
 
 def test_a_retry_gets_twice_the_share_as_far_as_there_is() -> None:

@@ -1,0 +1,53 @@
+"""The largest configuration of a space, and a step of it; on a CPU, with the memory made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from fakes import small_space
+
+from lstmcls.dataset import Prepared, TokenDataset
+from tune.probe import largest_config, largest_step
+from tune.resources import GpuMemory
+from tune.space import load_space
+
+
+def texts(rows: int) -> TokenDataset:
+    """Texts of 1, 2, ... tokens."""
+    offsets = np.cumsum(np.arange(rows + 1, dtype=np.int64))
+    return TokenDataset(
+        np.ones(offsets[-1], np.int16), offsets, (np.arange(rows) % 2).astype(np.int32)
+    )
+
+
+DATA = Prepared(
+    Path("."),
+    {"labels": ["a", "b"], "vocab_size": 9, "max_length": 30},
+    {"train": texts(30), "val": texts(12)},
+)
+
+
+def test_the_largest_configuration_of_a_conditional_space() -> None:
+    config = largest_config(load_space("full"), DATA)
+    assert config.variant == "improved"
+    assert (config.embedding_dim, config.hidden_size, config.batch_size) == (128, 128, 128)
+    assert config.optimizer in ("adam", "adamw")
+
+
+def test_a_size_that_only_a_condition_allows() -> None:
+    space = small_space(
+        space={
+            "optimizer": {"categorical": ["sgd", "adam"]},
+            "layers": {"int": [1, 3], "when": {"optimizer": "sgd"}},
+            "hidden_size": {"int": [8, 64], "step": 8},
+        }
+    )
+    config = largest_config(space, DATA)
+    assert (config.optimizer, config.layers, config.hidden_size) == ("sgd", 3, 64)
+
+
+def test_a_step_on_the_longest_rows() -> None:
+    config = largest_config(small_space(fixed={"batch_size": 4}), DATA)
+    needs = GpuMemory(3, 1, 16)
+    assert largest_step(config, DATA, "cpu", lambda: needs) is needs
