@@ -26,6 +26,7 @@ from lstmcls.config import parse_settings
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
 from tune.data import prepared_folder, stored_frame
+from tune.journal import repair_journal
 from tune.live import Display
 from tune.log import logged_to
 from tune.mlflow import MLflow, connect
@@ -36,7 +37,6 @@ from tune.run_folder import RunFolder, existing_run, new_run
 from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
-from tune.study import repair_journal
 from tune.summary import example, summary
 from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points

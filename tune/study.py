@@ -6,114 +6,36 @@ goes back to WAITING and is asked for first, under its own number and with its o
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from optuna.storages.journal import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig
+from tune.journal import Journal, ReadOnly
 from tune.space import Objective, SearchSpace
 
 Suggest = Callable[[optuna.Trial], TrainConfig]
 
 SEARCH, CONFIRMATION = "search", "confirmation"  # the two studies of a run's journal
-_PICKLED = ("cma:", "sepcma:", "cmawm:")  # CmaEsSampler's attributes
 REPORT = "report_"  # + step: the user attribute that holds a whole report
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-class _SoleWriter(JournalFileOpenLock):
-    """No lock of its own: the run folder's lock already keeps every other driver out."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-
-class _Journal(JournalFileBackend):
-    """The journal file, with what an earlier process pickled into it left unread.
-
-    CmaEsSampler keeps its state as a pickle in the study. A file must never run code, so only
-    pickles that this very process wrote are handed back to it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), lock_obj=_SoleWriter(str(path)))
-        self._earlier = sum(1 for _ in super().read_logs(0))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        size = os.path.getsize(self._file_path)
-        try:
-            super().append_logs(logs)
-        except OSError:
-            # On a full disk half a line may be there; the next line must not join it.
-            os.truncate(self._file_path, size)
-            raise
-
-    def read_logs(self, log_number_from: int) -> Any:
-        for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
-            yield _without_pickles(log) if number < self._earlier else log
-
-
-def _without_pickles(log: dict[str, Any]) -> dict[str, Any]:
-    """A line without CmaEsSampler's attributes: set one by one, or with a trial as it is made."""
-    kept = dict(log)
-    for key in {"system_attr", "system_attrs"} & log.keys():
-        kept[key] = {
-            (f"unread:{name}" if name.startswith(_PICKLED) else name): value
-            for name, value in log[key].items()
-        }
-    return kept
-
-
-def repair_journal(path: Path) -> int:
-    """Drop a last line that was cut short when its writer died; the bytes dropped.
-
-    Raises:
-        BadInput: a line before the last is damaged.
-    """
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    lines = content[:whole].splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                whole -= len(line) + 1
-                break
-            raise BadInput(f"{path}: line {number} is damaged; restore it from a backup") from None
-    if whole < len(content):
-        with open(path, "r+b") as journal:
-            journal.truncate(whole)
-    return len(content) - whole
-
-
-class _ReadOnly(_Journal):
-    """The journal for those who look at it, perhaps while its driver writes."""
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        raise PermissionError(f"{self._file_path}: open for reading only; a search writes it")
-
-
 def read_study(journal: Path, name: str) -> optuna.Study | None:
     """The study `name` of a journal, where there is one; nothing can be written to it."""
-    return _load(_ReadOnly(journal), name)
+    return _load(ReadOnly(journal), name)
 
 
 def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:
@@ -121,15 +43,15 @@ def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:
 
     `create_study(load_if_exists=True)` would add a line even where it is there.
     """
-    return _load(_Journal(journal), name) or optuna.create_study(
-        storage=JournalStorage(_Journal(journal)),
+    return _load(Journal(journal), name) or optuna.create_study(
+        storage=JournalStorage(Journal(journal)),
         study_name=name,
         direction=objective.direction,
         pruner=optuna.pruners.NopPruner(),
     )
 
 
-def _load(journal: _Journal, name: str) -> optuna.Study | None:
+def _load(journal: Journal, name: str) -> optuna.Study | None:
     with suppress(KeyError):
         return optuna.load_study(
             study_name=name, storage=JournalStorage(journal), pruner=optuna.pruners.NopPruner()
@@ -217,11 +139,12 @@ def ask(
         if trials is not None and total - len(waiting) >= trials:
             return None
         study.sampler = sampler(waiting[0].number if waiting else total)
-        trial = study.ask()
-        try:
-            return trial, suggest(trial)
-        except BadInput as fault:
-            finish(study, trial.number, TrialState.FAIL, f"not a valid configuration: {fault}")
+        with _one_sync(study):
+            trial = study.ask()
+            try:
+                return trial, suggest(trial)
+            except BadInput as fault:
+                finish(study, trial.number, TrialState.FAIL, f"not a valid configuration: {fault}")
 
 
 def record_report(study: optuna.Study, trial: optuna.Trial, report: Mapping[str, Any]) -> bool:
@@ -229,8 +152,9 @@ def record_report(study: optuna.Study, trial: optuna.Trial, report: Mapping[str,
     frozen = frozen_trial(study, trial.number)
     if report["step"] in frozen.intermediate_values:
         return False
-    trial.set_user_attr(f"{REPORT}{report['step']}", {**report, "time": time.time()})
-    trial.report(report["objective"], report["step"])
+    with _one_sync(study):
+        trial.set_user_attr(f"{REPORT}{report['step']}", {**report, "time": time.time()})
+        trial.report(report["objective"], report["step"])
     return True
 
 
@@ -239,12 +163,23 @@ def finish(
 ) -> None:
     """End a trial: COMPLETE with its best value, PRUNED or FAIL with the reason."""
     trial_id = frozen_trial(study, number)._trial_id
-    study._storage.set_trial_user_attr(trial_id, "stopped", why)
-    study.tell(number, value, state)
+    with _one_sync(study):
+        study._storage.set_trial_user_attr(trial_id, "stopped", why)
+        study.tell(number, value, state)
+
+
+def _one_sync(study: optuna.Study) -> AbstractContextManager[None]:
+    storage: Any = study._storage
+    journal: Journal = storage._backend
+    return journal.one_sync()
 
 
 def frozen_trial(study: optuna.Study, number: int) -> FrozenTrial:
-    return study.get_trials(deepcopy=False)[number]
+    """The trial as the study has it now; not a copy, and without a list of all the others."""
+    storage = study._storage
+    return storage.get_trial(
+        storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    )
 
 
 def reports_of(trial: FrozenTrial) -> list[dict[str, Any]]:

@@ -25,8 +25,9 @@ from hypothesis.stateful import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from tune.journal import repair_journal
 from tune.loop import _settle
-from tune.study import ranked, repair_journal, reports_of
+from tune.study import ranked, reports_of
 from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY
 
 POINTS = [
