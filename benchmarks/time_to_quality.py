@@ -53,19 +53,19 @@ def command(search: str, args: argparse.Namespace, work: Path, seed: int) -> lis
         script = ROOT / "benchmarks" / "peers" / f"{search}.py"
         return [python, *map(str, (script, args.data, work, args.minutes, seed))]
     space = work / "space.yaml"
-    space.write_text(_space(search), encoding="utf-8")
+    space.write_text(_space(search, args.minutes), encoding="utf-8")
     options = {
-        "--space": space, "--data": args.data, "--out": work / "run", "--seed": seed,
-        "--minutes": args.minutes, "--concurrency": CORES,
+        "--space": space, "--data": args.data, "--out": work / "run", "--minutes": args.minutes,
+        "--seed": seed, "--concurrency": CORES,
     }  # fmt: skip
     stated = [str(part) for option in options.items() for part in option]
     return [sys.executable, "-m", "tune.search", "--quiet", *stated]
 
 
-def _space(search: str) -> str:
+def _space(search: str, minutes: float) -> str:
     space = yaml.safe_load(FULL.read_text(encoding="utf-8"))
     if search == "lstm_tune":
-        space = {**space, "enqueue": [], "confirm": "off", "budget": {}}
+        space |= {"enqueue": [], "confirm": "off", "budget": {"minutes": minutes}}
     return yaml.safe_dump(space, sort_keys=False)
 
 
