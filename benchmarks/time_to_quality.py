@@ -71,24 +71,11 @@ def _space(search: str, minutes: float) -> str:
 
 def run_piece(search: str, seed: int, args: argparse.Namespace) -> dict[str, Any] | None:
     """Run one search to its end; None when it failed of itself."""
-    work = (args.out / "work" / f"{search}-{seed}").resolve()
+    work = args.out / "work" / f"{search}-{seed}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    arguments, mark = command(search, args, work, seed), uuid.uuid4().hex
     started = time.time()
-    with open(work / "output.log", "wb") as log:
-        process = subprocess.Popen(
-            arguments, cwd=ROOT, env={**os.environ, MARK: mark}, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            status: int | None = process.wait(args.minutes * 60)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            kill_marked(mark)
-            process.wait()
-    if status:
+    if status := run_killed(command(search, args, work, seed), args.minutes * 60, work):
         print(f"{search}, seed {seed}: failed with status {status}; see {work / 'output.log'}")
         return None
     results = _our_results(work) if search in OURS else _peer_results(work)
@@ -105,6 +92,23 @@ def run_piece(search: str, seed: int, args: argparse.Namespace) -> dict[str, Any
             if at - started <= args.minutes * 60 and not math.isnan(value)
         ],
     }
+
+
+def run_killed(arguments: list[str], seconds: float, work: Path) -> int | None:
+    """Run a command for `seconds` at most, then kill it; its status, None if it was killed."""
+    mark = uuid.uuid4().hex
+    with open(work / "output.log", "wb") as log:
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, env={**os.environ, MARK: mark}, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        kill_marked(mark)
+        process.wait()
 
 
 def kill_marked(mark: str) -> None:
@@ -180,9 +184,14 @@ def main() -> int:
     add("--draw", type=Path, metavar="FOLDER", help="run nothing, draw what FOLDER holds")
     add("--svg", type=Path, default=ROOT / "docs" / "time_to_quality.svg", help="the plot's file")
     args = parser.parse_args()
-    if not args.draw and not args.data:
-        parser.error("--data: a prepared folder is needed; make one with lstmcls.prepare")
-    succeeded = bool(args.draw) or run_missing(args)
+    succeeded = True
+    if not args.draw:
+        if not args.data:
+            parser.error("--data: a prepared folder is needed; lstmcls.prepare makes one")
+        args.data, args.out = args.data.resolve(), args.out.resolve()
+        if any(args.out.glob("*.json")) and read_pieces(args.out)[1] != args.minutes:
+            parser.error(f"--minutes: {args.out} holds runs of another budget")
+        succeeded = run_missing(args)
     runs, minutes = read_pieces(args.draw or args.out)
     print(table(runs, minutes))
     draw(runs, minutes, args.svg)
