@@ -29,7 +29,7 @@ from tune.run_folder import RunFolder, existing_run, new_run
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
 from tune.study import repair_journal
-from tune.summary import example, summary
+from tune.summary import comparison, example, summary
 from tune.warm_start import warm_start_points
 
 
@@ -118,6 +118,8 @@ def _tell(
             f"goes on with: {resume} --minutes M"
         )
     print(summary(space, prepared, outcome))
+    if compared := comparison(space, outcome):
+        print(compared)
     print(example(load_artifact(folder.best), prepared))
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
     print(report)

@@ -44,6 +44,7 @@ from tune.trial import Order
 class Outcome:
     """What a sitting came to."""
 
+    search: optuna.Study
     winner: winner.Winner | None
     candidates: list[confirm.Candidate]  # confirmed, best mean first
     test: dict[str, Any] | None
@@ -102,7 +103,7 @@ class Session:
                 write_tables(self.run, [self.search, self.confirmation], self.space.objective)
         found = winner.search_winner(self.run, self.space, self.search)
         if found is None:
-            return Outcome(None, [], None, self._interrupted)
+            return Outcome(self.search, None, [], None, self._interrupted)
         if candidates and not self._interrupted:
             found = self._confirmed(candidates[0])
             baseline = next((c for c in candidates[1:] if c.baseline), None)
@@ -113,7 +114,7 @@ class Session:
         if test is not None:
             extra |= {"test": test, "confirmation": [c.summary() for c in candidates]}
         winner.export(self.run, found, self.prepared, self.share, extra)
-        return Outcome(found, candidates, test, self._interrupted)
+        return Outcome(self.search, found, candidates, test, self._interrupted)
 
     def _search(self) -> None:
         space = self.space
