@@ -6,9 +6,10 @@ effect is the mean where it is on less the mean where it is off; an interaction 
 turning one switch on adds to the other's effect. Both are twice a coefficient of a least-squares
 fit, which for equally many trials a setting gives exactly the textbook's contrasts.
 
-The noise is the variance between the seeds of a setting, pooled over the settings; intervals are
-Student's t, each by itself. Where no setting has a second trial, or one has none, interactions of
-three and four switches are left out of the fit; without a second trial they are the noise.
+The noise is the variance between the seeds of a setting, taken to be the same in all settings
+and pooled; intervals are Student's t, each by itself. Interactions of three and four switches are
+left out of the fit where a setting has no value, or none has a second one; in the latter case
+they are the noise.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ def verdict(found: Ablation) -> str:
     if unsure:
         sentences.append(f"Whether {_listed(unsure, 'or')} changes it these trials cannot tell")
     if tied:
-        sentences.append(f"What one does depends on the other: {_listed(tied, 'and')}")
+        sentences.append(f"What one does depends on the other: {', '.join(tied)}")
     return ". ".join(sentences) + "."
 
 

@@ -86,7 +86,7 @@ def walks_figure(found: Ablation) -> go.Figure:
             y += [values[on].value, values[on | {switch}].value, None]
     figure = go.Figure()
     figure.add_scatter(
-        x=x, y=y, mode="lines", line={"color": "var(--rule)", "width": 1}, hoverinfo="skip",
+        x=x, y=y, mode="lines", line={"color": "var(--faint)", "width": 0.5}, hoverinfo="skip",
         name="one switch more",
     )  # fmt: skip
     figure.add_scatter(
@@ -111,7 +111,7 @@ def walks_figure(found: Ablation) -> go.Figure:
         marker={"size": 9},
         name=f"the best walk, {LEVEL:.0%} intervals",
         text=[f"+ {step.switch}" if step.switch else "plain" for step in found.walk],
-        textposition=["middle right", *["bottom right"] * 3, "bottom left"],
+        textposition=[*["bottom right"] * 4, "bottom left"],
         customdata=[f"gain {step.gain}" if step.gain else "the start" for step in found.walk],
         hovertemplate="%{text}: %{y:.4f}, %{customdata}<extra></extra>",
     )
