@@ -360,7 +360,7 @@ def test_the_notebook_is_its_six_rows_both_ways_on_three_seeds() -> None:
         assert (config.epochs, config.optimizer, config.momentum) == (1, "sgd", 0)
         assert (config.lr, config.batch_size, config.clip_norm) == (0.1, 64, 0)
         assert (config.embedding_dim, config.hidden_size) == (256, 256)
-        assert config.report_every == 1
+        assert (config.first_report, config.report_every) == (1, 1)
         assert config.switches() == VARIANTS[config.variant]
 
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import itertools
 
-import optuna
 import plotly.graph_objects as go
 
 from tune.ablation import SUBSETS, SWITCHES, Ablation, Estimate, analyse, noise, verdict
 from tune.intervals import LEVEL
 from tune.report.page import figure_html, section_html, table_html, text_html
-from tune.run_folder import RunFolder
-from tune.space import SearchSpace
+from tune.report.record import Record
+from tune.report.wording import metric_title
 from tune.tables import settings_table
 
 
-def section(run: RunFolder, space: SearchSpace, study: optuna.Study) -> str | None:
-    """The effects, the walks and the verdict; None where `analyse` has nothing to say."""
-    found = analyse(settings_table(space, study), space.objective)
+def section(record: Record) -> str:
+    """The effects, the walks and the verdict; empty where `analyse` has nothing to say."""
+    found = analyse(settings_table(record.space, record.search), record.objective)
     if found is None:
-        return None
+        return ""
     failed = f" {found.failed} more have no value." if found.failed else ""
     source = f"From {found.trials} trials in {len(SUBSETS)} settings: {noise(found)}.{failed}"
     effects = (
-        f"The effect on {space.objective.metric}: of a switch, the mean where it is on less the "
-        "mean where it is off; of two, half of what one adds to the other's. The colour marks an "
-        "interval that leaves out 0."
+        f"The effect on {metric_title(found.objective)}: of a switch, the mean where it is on "
+        "less the mean where it is off; of two, half of what one adds to the other's. The colour "
+        "marks an interval that leaves out 0."
     )
     walks = (
         "The 24 walks from plain to improved go up these lines, a switch at a time. The thick one "
@@ -66,7 +65,7 @@ def effects_figure(found: Ablation) -> go.Figure:
         )
     figure.update_layout(
         height=380,
-        xaxis={"title": {"text": f"change of {found.objective.metric}"}},
+        xaxis={"title": {"text": f"change of {metric_title(found.objective)}"}},
         yaxis={
             "categoryorder": "array", "categoryarray": list(named), "autorange": "reversed",
             "showgrid": False,
@@ -118,6 +117,6 @@ def walks_figure(found: Ablation) -> go.Figure:
     figure.update_layout(
         height=420,
         xaxis={"title": {"text": "switches on"}, "dtick": 1, "range": [-0.3, 4.3]},
-        yaxis={"title": {"text": found.objective.metric}},
+        yaxis={"title": {"text": metric_title(found.objective)}},
     )
     return figure
