@@ -73,12 +73,14 @@ def announcement(space: SearchSpace) -> str:
 def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidate]:
     """The top configurations of the search, each once, and the baseline where there is one.
 
-    The baseline is the first enqueued point, if that trial began and did not fail.
+    One that trained on several seeds is one configuration. The baseline is the first enqueued
+    point, if that trial began and did not fail.
     """
     chosen: list[Candidate] = []
     for trial, _ in ranked(search, space.objective):
         config = space.config(trial.params)
-        if len(chosen) < space.confirm.top and all(config != c.config for c in chosen):
+        known = any(dataclasses.replace(config, seed=c.config.seed) == c.config for c in chosen)
+        if len(chosen) < space.confirm.top and not known:
             chosen.append(Candidate(trial.number, config, baseline=False))
     first = search.get_trials(deepcopy=False)[:1]
     enqueued = space.enqueue and space.sampler.name != "grid"

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import optuna
 import pandas as pd
 import ray
 import torch
@@ -37,7 +36,7 @@ from tune.run_folder import RunFolder, existing_run, new_run
 from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
-from tune.summary import example, summary
+from tune.summary import comparison, example, summary
 from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points
 
@@ -172,13 +171,13 @@ def _search(
             ray.shutdown()
             torch.set_num_threads(threads)  # the process may go on with something else
     if outcome.winner is None and not outcome.interrupted:
-        raise RunFailed(_nothing(outcome, session.search))
+        raise RunFailed(_nothing(outcome))
     return outcome
 
 
-def _nothing(outcome: Outcome, search: optuna.Study) -> str:
+def _nothing(outcome: Outcome) -> str:
     """Why there is no winner, and what to do."""
-    failed = search.get_trials(states=(TrialState.FAIL,))
+    failed = outcome.search.get_trials(states=(TrialState.FAIL,))
     if failed:
         why = failed[-1].user_attrs.get("stopped", "")
         return f"no trial reported, {len(failed)} failed; the last: {why}; see {outcome.run.log}"
@@ -197,6 +196,8 @@ def _tell(outcome: Outcome) -> int:
         print(f"interrupted; go on with: {_resume(folder)}")
         return INTERRUPTED
     print(summary(outcome))
+    if compared := comparison(outcome.space, outcome.search):
+        print(compared)
     print(example(load_artifact(folder.best), outcome.prepared))
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
     print(f"report:  {folder.report}")

@@ -48,6 +48,7 @@ class Outcome:
     run: RunFolder
     space: SearchSpace
     prepared: Prepared
+    search: optuna.Study
     winner: winner.Winner | None
     candidates: list[confirm.Candidate]  # confirmed, best mean first
     test: dict[str, Any] | None
@@ -97,7 +98,7 @@ class Session:
         return outcome
 
     def _conduct(self) -> Outcome:
-        came_to = functools.partial(Outcome, self.run, self.space, self.prepared)
+        came_to = functools.partial(Outcome, self.run, self.space, self.prepared, self.search)
         candidates: list[confirm.Candidate] = []
         found: winner.Winner | None = None
         test: dict[str, Any] | None = None

@@ -1,14 +1,24 @@
-"""What a finished search prints: the winner, how sure its figures are, and one prediction."""
+"""What a finished search prints: the winner, how sure its figures are, and one prediction.
+
+A search that compares switches or variants, all else alike, ends with that comparison.
+"""
 
 from __future__ import annotations
 
 import math
 
+import optuna
+import pandas as pd
+
 from lstmcls.artifact import Artifact
+from lstmcls.config import FIELDS, VARIANTS
 from lstmcls.dataset import Prepared
+from tune.ablation import SWITCHES, ablation_text, analyse
 from tune.confirm import Candidate
-from tune.intervals import LEVEL
+from tune.intervals import LEVEL, mean_interval
 from tune.session import Outcome
+from tune.space import SearchSpace
+from tune.tables import settings_table
 
 WIDTH = 60  # characters of the example's text
 
@@ -56,6 +66,42 @@ def _candidate_line(candidate: Candidate) -> str:
         spread = f" ± {figures['half_width']:.4f} (deviation {figures['deviation']:.4f})"
     mark = ", the baseline" if candidate.baseline else ""
     return f"  trial {candidate.trial}{mark}: {figures['mean']:.4f}{spread}, {figures['runs']} runs"
+
+
+def comparison(space: SearchSpace, search: optuna.Study) -> str | None:
+    """What the search says of the switches or the variants, where comparing them is its purpose."""
+    table = settings_table(space, search)
+    if found := analyse(table, space.objective):
+        return ablation_text(found)
+    return variants_text(table, space.objective.metric)
+
+
+def variants_text(table: pd.DataFrame, metric: str) -> str | None:
+    """Variant by padding: mean ± half width over the seeds of a `tables.settings_table`.
+
+    None where a trial is of no variant, or its other settings differ.
+    """
+    others = table[[name for name in FIELDS if name not in (*SWITCHES, "padding", "seed")]]
+    variants = [variant for variant in VARIANTS if variant in set(table["variant"])]
+    if len(variants) < 2 or "custom" in set(table["variant"]) or (others.nunique() > 1).any():
+        return None
+    paddings = list(dict.fromkeys(table["padding"]))
+    lines = [
+        f"{metric}, mean of the seeds ± half of its {LEVEL:.0%} interval:",
+        f"  {'':13}" + "".join(f"  {padding:15}" for padding in paddings),
+    ]
+    for variant in variants:
+        cells = [table[(table["variant"] == variant) & (table["padding"] == p)] for p in paddings]
+        shown = [_mean(cell["value"].dropna().tolist()) for cell in cells]
+        lines.append(f"  {variant:13}" + "".join(f"  {figure:15}" for figure in shown))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _mean(values: list[float]) -> str:
+    if not values:
+        return "no value"
+    mean, _, half = mean_interval(values)
+    return f"{mean:.4f}" + (f" ± {half:.4f}" if len(values) > 1 else "")
 
 
 def example(artifact: Artifact, prepared: Prepared) -> str:

@@ -5,18 +5,22 @@ Every column has one type, and what a row lacks is null, so that any reader of P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from lstmcls.cli import BadInput
+from lstmcls.config import FIELDS
 from lstmcls.files import replacing
 from lstmcls.metrics import OBJECTIVES
 from tune.run_folder import RunFolder
-from tune.space import Objective
+from tune.space import Objective, SearchSpace
 from tune.study import best_report, reports_of
 
 TIME = "datetime64[us, UTC]"
@@ -107,6 +111,20 @@ def reports_table(studies: Sequence[optuna.Study]) -> pd.DataFrame:
         for report in reports_of(trial)
     ]
     return _typed(rows, _REPORTS)
+
+
+def settings_table(space: SearchSpace, study: optuna.Study) -> pd.DataFrame:
+    """A row a trial that began: its TrainConfig's fields, `variant` and `value`.
+
+    The value is NaN where the trial did not train to its end.
+    """
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        with suppress(BadInput):  # it has no parameters yet, or none that go together
+            config = space.config(trial.params)
+            value = trial.value if trial.state == TrialState.COMPLETE else math.nan
+            rows.append({**config.to_dict(), "variant": config.variant, "value": value})
+    return pd.DataFrame(rows, columns=[*FIELDS, "variant", "value"])
 
 
 def _typed(rows: list[dict[str, Any]], types: dict[str, str]) -> pd.DataFrame:

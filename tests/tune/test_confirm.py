@@ -87,6 +87,12 @@ def test_equal_configurations_are_one_candidate(folder: Path) -> None:
     assert outline(choose_candidates(the_space, study)) == [(2, False), (1, False)]
 
 
+def test_a_configuration_on_several_seeds_is_one_candidate(folder: Path) -> None:
+    grid = space(top=2, sampler="grid", space={"layers": {"int": [1, 2]}, "seed": {"int": [0, 2]}})
+    study = search(folder, grid, 0.5, 0.75, 0.25, 0.625, 0.5, 0.5)  # three seeds of each
+    assert outline(choose_candidates(grid, study)) == [(1, False), (3, False)]
+
+
 def test_the_first_enqueued_point_is_the_baseline(folder: Path) -> None:
     the_space = space(top=1, enqueue=[SGD, ADAM])
     study = search(folder, the_space, 0.25, 0.75, 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -347,24 +348,32 @@ def test_every_file_loads_and_is_suggested_from(path: Path) -> None:
         assert space.config(params) == config
 
 
-def test_the_notebook_is_its_six_rows() -> None:
+def test_the_notebook_is_its_six_rows_both_ways_on_three_seeds() -> None:
     space = load_space("notebook")
     configs = [space.config(point) for point in space.grid()]
-    assert [config.variant for config in configs] == list(VARIANTS)
-    assert space.budget.trials == 6
+    found = [(config.seed, config.variant, config.padding) for config in configs]
+    assert found == list(itertools.product(range(3), VARIANTS, ("counted", "masked")))
+    assert space.budget.trials == 36
     assert space.asha is None
     assert space.confirm.top == 0
     for config in configs:
-        assert (config.padding, config.epochs, config.optimizer) == ("counted", 1, "sgd")
+        assert (config.epochs, config.optimizer, config.momentum) == (1, "sgd", 0)
         assert (config.lr, config.batch_size, config.clip_norm) == (0.1, 64, 0)
         assert (config.embedding_dim, config.hidden_size) == (256, 256)
+        assert (config.first_report, config.report_every) == (1, 1)
         assert config.switches() == VARIANTS[config.variant]
 
 
-def test_the_ablation_is_all_sixteen_settings() -> None:
+def test_the_ablation_is_all_sixteen_settings_on_one_seed_after_the_other() -> None:
     space = load_space("ablation")
-    settings_of = [tuple(space.config(p).switches().values()) for p in space.grid()]
-    assert len(settings_of) == len(set(settings_of)) == space.budget.trials == 16
+    configs = [space.config(point) for point in space.grid()]
+    assert [config.seed for config in configs] == [0] * 16 + [1] * 16 + [2] * 16
+    for seed in range(3):
+        settings_of = {tuple(c.switches().values()) for c in configs if c.seed == seed}
+        assert len(settings_of) == 16
+    assert space.budget.trials == 48
+    assert space.asha is None
+    assert space.confirm.top == 0
 
 
 def test_full_starts_with_a_sound_default_and_searches_all_six() -> None:

@@ -57,7 +57,7 @@ SPACE_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"size": {"int": [1, 2], "field": "hiden_size"}}, "space.size.field: 'hiden_size' is no setting of the training; did you mean 'hidden_size'?"),
     ({"lr": {"float": [1, 2], "field": "momentum"}}, "space.lr.field: lr is itself a setting, so it cannot stand for momentum"),
     ({"my-lr": {**LR, "field": "weight_decay"}}, "space.my-lr: a name has letters, digits and _ only"),
-    ({"seed": {"int": [1, 2]}}, "space.seed: seed cannot be searched: every trial's seed follows"),
+    ({"seed": {"int": [1, 2]}}, "space.seed: the best seed is only the luckiest; seeds go with `sampler: grid`"),
     ({"report_every": {"float": [0.1, 1]}}, "space.report_every: report_every cannot be searched"),
     ({"layers": 2}, "space.layers: expected {float: [0.001, 0.1], log: true} or the like, got 2; one value is for `fixed`"),
     ({"layers": {}}, "space.layers: needs exactly one of categorical, int, float; it has none"),

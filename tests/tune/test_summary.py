@@ -7,18 +7,24 @@ import math
 from pathlib import Path
 from typing import Any
 
+import optuna
+import pandas as pd
 import pytest
-from fakes import a_report, small_space
+from fakes import a_report, finished, in_memory, opened, small_space
 
 from lstmcls.artifact import load_artifact
 from lstmcls.dataset import Prepared
 from tune.confirm import Candidate
 from tune.run_folder import RunFolder
 from tune.session import Outcome
-from tune.summary import WIDTH, example, summary
+from tune.space import SearchSpace, load_space
+from tune.summary import WIDTH, comparison, example, summary, variants_text
+from tune.tables import settings_table
 from tune.winner import Winner
 
+folder = pytest.fixture(in_memory)
 SPACE = small_space()
+STUDY = optuna.create_study()  # of a search without trials
 CONFIG = SPACE.config({"optimizer": "adam", "lr": 0.0123456, "hidden_size": 32})
 
 
@@ -28,7 +34,9 @@ def runs(*values: float) -> tuple[tuple[int, dict[str, Any]], ...]:
 
 def outcome(prepared: Prepared, **changes: Any) -> Outcome:
     winner = Winner(7, CONFIG, Path("x"), a_report(2, 0.87654, epoch=1.5))
-    plain = Outcome(RunFolder(Path("x")), SPACE, prepared, winner, [], None, interrupted=False)
+    plain = Outcome(
+        RunFolder(Path("x")), SPACE, prepared, STUDY, winner, [], None, interrupted=False
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -75,6 +83,66 @@ def test_a_winner_that_is_the_baseline_is_compared_with_nothing(prepared: Prepar
     text = summary(outcome(prepared, candidates=candidates, test=test))
     assert "trial 7, the baseline" in text
     assert "against" not in text
+
+
+# Comparisons.
+
+
+def searched(folder: Path, space: SearchSpace, values: list[float]) -> optuna.Study:
+    """A search whose trials had these values."""
+    study = opened(folder / "study.journal", space)
+    for value in values:
+        finished(study, space.suggest, [value])
+    return study
+
+
+def test_an_ablation_ends_with_its_verdict(folder: Path) -> None:
+    space = load_space("ablation")
+    # One seed and the first trial of the next; dropout is the third switch from the end.
+    values = [0.7 + 0.1 * (number >> 2 & 1) for number in range(16)] + [0.71]
+    text = comparison(space, searched(folder, space, values))
+    assert text is not None
+    assert text.startswith("the four switches, val_accuracy of 17 trials:")
+    assert "dropout matters most" in " ".join(text.split())
+    assert comparison(SPACE, STUDY) is None
+
+
+def notebook(folder: Path, values: list[float]) -> pd.DataFrame:
+    space = load_space("notebook")
+    return settings_table(space, searched(folder, space, values))
+
+
+def test_the_notebook_ends_with_its_table_both_ways(folder: Path) -> None:
+    table = notebook(folder, [0.5 + 0.01 * number for number in range(36)])
+    half = 4.302653 * 0.12 / math.sqrt(3)  # the same row is 12 trials later on the next seed
+    text = variants_text(table, "val_accuracy")
+    assert text is not None
+    head, columns, *rows = text.splitlines()
+    assert head == "val_accuracy, mean of the seeds ± half of its 95% interval:"
+    assert columns.split() == ["counted", "masked"]
+    assert rows[0] == f"  plain          0.6200 ± {half:.4f}  0.6300 ± {half:.4f}"
+    assert rows[5] == f"  improved       0.7200 ± {half:.4f}  0.7300 ± {half:.4f}"
+    assert len(rows) == 6
+
+
+def test_a_table_that_is_not_full_says_so(folder: Path) -> None:
+    text = variants_text(notebook(folder, [0.5, 0.6, 0.7]), "val_accuracy")
+    assert text is not None
+    assert text.splitlines()[2:] == [
+        "  plain          0.5000           0.6000",
+        "  bidirectional  0.7000           no value",
+    ]
+
+
+def test_what_differs_in_more_than_the_variant_is_not_compared(folder: Path) -> None:
+    table = notebook(folder, [0.5 + 0.01 * number for number in range(36)])
+    assert variants_text(table.assign(lr=[0.1, 0.2] * 18), "val_accuracy") is None
+    assert variants_text(table.assign(variant="custom"), "val_accuracy") is None
+    assert variants_text(table[table.variant == "plain"], "val_accuracy") is None
+    assert variants_text(table[:0], "val_accuracy") is None
+
+
+# The example.
 
 
 def test_the_example_is_a_validation_text_and_what_the_model_says(

@@ -16,10 +16,11 @@ from fakes import asked, finished, in_memory, opened, small_space
 from optuna.trial import TrialState
 from pandas.api import types
 
+from lstmcls.config import FIELDS
 from lstmcls.metrics import OBJECTIVES
 from tune.run_folder import RunFolder
 from tune.study import CONFIRMATION, open_study
-from tune.tables import reports_table, trials_table, write_tables
+from tune.tables import reports_table, settings_table, trials_table, write_tables
 
 folder = pytest.fixture(in_memory)
 SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "hidden_size": 16}
@@ -190,3 +191,17 @@ def test_duckdb_reads_them(mixed: Path) -> None:
     query = f"select state, objective, params_layers from '{mixed}/trials.parquet' order by number"
     assert duckdb.sql(query).fetchall()[:2] == [("COMPLETE", 0.5, 3), ("PRUNED", 0.5, None)]
     assert duckdb.sql(f"select count(*) from '{mixed}/reports.parquet'").fetchall() == [(2,)]
+
+
+def test_the_settings_are_configs_and_a_value_where_a_trial_trained_to_its_end(
+    study: optuna.Study,
+) -> None:
+    table = settings_table(SPACE, study)
+    assert table.columns.tolist() == [*FIELDS, "variant", "value"]
+    assert len(table) == len(study.get_trials()) - 1  # less the one in the queue
+    assert table.value.tolist()[0] == 0.75
+    assert table.value[1:].isna().all()
+    assert table[["optimizer", "momentum", "epochs"]].loc[0].tolist() == ["sgd", 0.5, 3]
+    assert (table.variant == "improved").all()
+    empty = settings_table(SPACE, optuna.create_study())
+    assert (len(empty), empty.columns.tolist()) == (0, table.columns.tolist())

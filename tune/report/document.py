@@ -10,6 +10,7 @@ from pathlib import Path
 from lstmcls.cli import BadInput
 from lstmcls.files import replacing
 from tune.report import (
+    ablation,
     cost,
     curves,
     importance,
@@ -62,6 +63,7 @@ def _sections(record: Record) -> Iterator[str]:
         yield slices.section(record)
         yield parallel.section(record)
         yield variants.section(record)
+        yield ablation.section(record)
         yield mistakes.section(record)
     if record.trials:
         yield cost.section(record)

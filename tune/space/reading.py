@@ -16,7 +16,6 @@ from tune.space.parameters import SETTABLE, Parameter, field_value, whole_number
 KINDS = ("categorical", "int", "float")
 OPTIONS = (*KINDS, "step", "log", "field", "when")
 NOT_SEARCHED = {
-    "seed": "every trial's seed follows from the `seed` of the search",
     "report_every": "trials are compared at the same reports; put it under `fixed`",
     "first_report": "trials are compared at the same reports; put it under `fixed`",
 }

@@ -179,6 +179,7 @@ def _parse(raw: dict[str, Any], faults: Faults) -> SearchSpace:
     sound = len(faults.lines) == before
     objective = read_objective(faults, stated.get("objective", {}))
     sampler = read_sampler(faults, stated.get("sampler", {}))
+    _check_seeds(faults, parameters, sampler)
     trials = DEFAULT_TRIALS
     if sampler.name == "grid" and sound:
         trials = _grid_size(faults, parameters)
@@ -207,6 +208,16 @@ def _read_space(faults: Faults, raw: Any) -> tuple[tuple[Parameter, ...], set[st
         return (), set()
     section = as_mapping(faults, "space", raw, f"lr: {EXAMPLE}")
     return ((), {"space"}) if section is None else read_parameters(section, faults)
+
+
+def _check_seeds(faults: Faults, parameters: Sequence[Parameter], sampler: Sampler) -> None:
+    for parameter in parameters:
+        if parameter.field == "seed" and sampler.name != "grid":
+            faults.add(
+                f"space.{parameter.name}",
+                "the best seed is only the luckiest; seeds go with `sampler: grid`, which trains "
+                "every setting on each of them",
+            )
 
 
 def _read_fixed(
