@@ -201,7 +201,7 @@ def _train_until(
         seen += len(batch)
         # Looking at the loss waits for the GPU, so not at every batch.
         if (state.batches % 50 == 0 or state.batches == end) and not loss_sum.isfinite():
-            raise Diverged(f"the loss is {float(loss)} at batch {state.batches}")
+            raise Diverged(f"the loss is {loss.item()} at batch {state.batches}")
     return round(float(loss_sum) / seen, 6)
 
 
