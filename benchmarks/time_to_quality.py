@@ -35,7 +35,8 @@ import yaml
 from curves import draw, read_pieces, table
 
 from lstmcls.files import replacing
-from tune.study import SEARCH, read_study, repair_journal, reports_of
+from tune.journal import repair_journal
+from tune.study import SEARCH, read_study, reports_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = ROOT / "search_spaces" / "full.yaml"
