@@ -1,6 +1,7 @@
 # `make search` and `make test` install what they need into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH := results/benchmarks
 
 .PHONY: search test check bench clean
 
@@ -19,6 +20,15 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	test -d $(BENCH)/reviews || $(BIN)/python -m lstmcls.prepare reviews --out $(BENCH)/reviews
+	$(BIN)/python benchmarks/training.py $(BENCH)/reviews
+	$(BIN)/python benchmarks/orchestration.py $(BENCH)/reviews
+	$(BIN)/python benchmarks/memory.py $(BENCH)/reviews
+	$(BIN)/python benchmarks/gpu.py $(BENCH)/reviews
+	$(BIN)/python benchmarks/time_to_quality.py --data $(BENCH)/reviews --out $(BENCH)/quality
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

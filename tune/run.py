@@ -78,13 +78,7 @@ class Run:
         return load_artifact(self._folder.best)
 
     def figures(self) -> dict[str, Any]:
-        """Optuna's figures of the search by name, for a notebook to show.
-
-        Raises:
-            BadInput: Plotly is not installed.
-        """
-        if not optuna.visualization.is_available():
-            raise BadInput("figures need Plotly: pip install 'lstm-tune[plots]'")
+        """Optuna's figures of the search by name, for a notebook to show."""
         return {name: getattr(optuna.visualization, f"plot_{name}")(self.study) for name in PLOTS}
 
     def _studies(self) -> list[optuna.Study]:

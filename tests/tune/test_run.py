@@ -88,15 +88,8 @@ def test_no_run(tmp_path: Path) -> None:
 
 
 def test_figures(run_folder: RunFolder) -> None:
-    pytest.importorskip("plotly")
     figures = load_run(run_folder.path).figures()
     assert list(figures["optimization_history"].data[0].y) == [0.75]
-
-
-def test_figures_without_plotly(run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optuna.visualization.is_available", lambda: False)
-    with pytest.raises(BadInput, match=r"lstm-tune\[plots\]"):
-        load_run(run_folder.path).figures()
 
 
 def test_the_module_does_not_take_the_functions_name() -> None:
