@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +25,7 @@ import optuna
 import psutil
 import ray
 import ray.tune
+from machine import described
 
 from tune import loop
 from tune.resources import Share, start_ray
@@ -176,20 +175,19 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
     args = parser.parse_args()
-    print(f"{os.cpu_count()} cores, {date.today()}, a trial reports {REPORTS} times\n")
+    print(f"{described()}; a trial reports {REPORTS} times\n")
     if args.data:
         times = [seconds_to_first_report(args.data) for _ in range(3)]
         print(f"command to first report: {statistics.median(times):.1f} s (of {len(times)})\n")
     print("| search | trials | s a trial | sampler, s a trial | driver CPU, s a trial | RSS, MB |")
     print("| --- | --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as folder:
-        start_ray(None, Path(folder) / "search.log")
-        ray_only = {"plain Tuner": (NEW_ACTORS, False), "with reuse_actors": (BLOCK, True)}
-        for what, (trials, reuse) in ray_only.items():
-            print(*run_plain(trials, reuse).rows(what), sep="\n", flush=True)
-        for sampler in args.samplers:
-            print(*run_ours(args.trials, sampler).rows(f"ours, {sampler}"), sep="\n", flush=True)
-        ray.shutdown()
+    start_ray(None)
+    ray_only = {"plain Tuner": (NEW_ACTORS, False), "with reuse_actors": (BLOCK, True)}
+    for what, (trials, reuse) in ray_only.items():
+        print(*run_plain(trials, reuse).rows(what), sep="\n", flush=True)
+    for sampler in args.samplers:
+        print(*run_ours(args.trials, sampler).rows(f"ours, {sampler}"), sep="\n", flush=True)
+    ray.shutdown()
 
 
 if __name__ == "__main__":
