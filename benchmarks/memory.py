@@ -102,20 +102,19 @@ def main() -> None:
     parser.add_argument("--times", type=int, nargs="+", default=[1, 8])
     args = parser.parse_args()
     prepared = load_prepared(args.data)
-    with tempfile.TemporaryDirectory() as folder:
-        start_ray(None, Path(folder) / "ray.log")
-        few = {name: split.longest(BATCH) for name, split in prepared.splits.items()}
-        idle = measure(dataclasses.replace(prepared, splits=few), args.workers)
-        print(f"{described()}; {args.workers} workers, {args.data.name}\n")
-        print(f"| data, MB | {' | '.join(MOMENTS)} |\n| ---: |{' ---: |' * len(MOMENTS)}")
-        for times in args.times:
-            splits = {name: repeated(split, times) for name, split in prepared.splits.items()}
-            size = sum(split.nbytes for split in splits.values())
-            seen = measure(dataclasses.replace(prepared, splits=splits), args.workers)
-            more = [max(seen[moment]) - statistics.median(idle[moment]) for moment in MOMENTS]
-            cells = [f"{extra / 1e6:.2f} MB, {extra / size:.1%}" for extra in more]
-            print(f"| {size / 1e6:.1f} | {' | '.join(cells)} |", flush=True)
-        ray.shutdown()
+    start_ray(None)
+    few = {name: split.longest(BATCH) for name, split in prepared.splits.items()}
+    idle = measure(dataclasses.replace(prepared, splits=few), args.workers)
+    print(f"{described()}; {args.workers} workers, {args.data.name}\n")
+    print(f"| data, MB | {' | '.join(MOMENTS)} |\n| ---: |{' ---: |' * len(MOMENTS)}")
+    for times in args.times:
+        splits = {name: repeated(split, times) for name, split in prepared.splits.items()}
+        size = sum(split.nbytes for split in splits.values())
+        seen = measure(dataclasses.replace(prepared, splits=splits), args.workers)
+        more = [max(seen[moment]) - statistics.median(idle[moment]) for moment in MOMENTS]
+        cells = [f"{extra / 1e6:.2f} MB, {extra / size:.1%}" for extra in more]
+        print(f"| {size / 1e6:.1f} | {' | '.join(cells)} |", flush=True)
+    ray.shutdown()
 
 
 if __name__ == "__main__":

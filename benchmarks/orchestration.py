@@ -182,14 +182,13 @@ def main() -> None:
         print(f"command to first report: {statistics.median(times):.1f} s (of {len(times)})\n")
     print("| search | trials | s a trial | sampler, s a trial | driver CPU, s a trial | RSS, MB |")
     print("| --- | --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as folder:
-        start_ray(None, Path(folder) / "search.log")
-        ray_only = {"plain Tuner": (NEW_ACTORS, False), "with reuse_actors": (BLOCK, True)}
-        for what, (trials, reuse) in ray_only.items():
-            print(*run_plain(trials, reuse).rows(what), sep="\n", flush=True)
-        for sampler in args.samplers:
-            print(*run_ours(args.trials, sampler).rows(f"ours, {sampler}"), sep="\n", flush=True)
-        ray.shutdown()
+    start_ray(None)
+    ray_only = {"plain Tuner": (NEW_ACTORS, False), "with reuse_actors": (BLOCK, True)}
+    for what, (trials, reuse) in ray_only.items():
+        print(*run_plain(trials, reuse).rows(what), sep="\n", flush=True)
+    for sampler in args.samplers:
+        print(*run_ours(args.trials, sampler).rows(f"ours, {sampler}"), sep="\n", flush=True)
+    ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -146,9 +146,9 @@ def a_bridge(folder: Path, space: SearchSpace, watch: Watch) -> Bridge:
     )
 
 
-def on_ray(bridge: Bridge, recorded: Recorded, slots: int, asha: StudyASHA, log: Path) -> None:
+def on_ray(bridge: Bridge, recorded: Recorded, slots: int, asha: StudyASHA) -> None:
     with patch.object(ray, "init", functools.partial(ray.init, num_cpus=slots)):
-        start_ray(None, log)
+        start_ray(None)
     try:
         with patch.object(loop, "train_trial", replay):
             loop.run_trials(bridge, None, recorded, Share(1, 0, slots), asha)
@@ -181,7 +181,7 @@ def main() -> None:
             folder = Path(scratch)
             bridge = a_bridge(folder, space, watch)
             if kind == "Ray":
-                on_ray(bridge, recorded, slots, asha, folder / "search.log")
+                on_ray(bridge, recorded, slots, asha)
             else:
                 played(bridge, recorded, slots, asha)
         print(*watch.rows(f"{slots} slots, {kind}"), sep="\n", flush=True)

@@ -18,8 +18,8 @@ from tune.resources import start_ray
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    start_ray(None, tmp_path_factory.mktemp("ray") / "search.log")
+def cluster() -> Any:
+    start_ray(None)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     yield
     ray.shutdown()
