@@ -30,4 +30,4 @@ def keep_freed_memory() -> bool:
 
 def forget_shapes() -> None:
     """Have oneDNN keep the code of the last few shapes only; before its first LSTM, or in vain."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import ray
 import torch
 
+from lstmcls.cli import RunFailed
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared
 from lstmcls.fit import TrainingState, fit
@@ -25,10 +26,20 @@ SAMPLED = 500  # points of the space, among which the largest is looked for
 
 
 def probe(space: SearchSpace, data: Prepared) -> GpuMemory:
-    """What a trial needs at most, measured on a GPU of the cluster by a process that then ends."""
+    """What a trial needs at most, measured on a GPU of the cluster by a process that then ends.
+
+    Raises:
+        RunFailed: the GPU that Ray sees cannot be used.
+    """
     config = largest_config(space, data)
     measure = ray.remote(num_gpus=1, max_calls=1)(_on_a_gpu)
-    needs: GpuMemory = ray.get(measure.remote(config, data))
+    try:
+        needs: GpuMemory = ray.get(measure.remote(config, data))
+    except ray.exceptions.RayError as error:
+        why = str(error).strip().splitlines()[-1]
+        raise RunFailed(
+            f"the GPU cannot be used ({why}); --gpus-per-trial 0 trains on CPUs"
+        ) from None
     return needs
 
 
