@@ -21,9 +21,10 @@ BEST = 0.1  # the share of trials that stand out
 
 def section(record: Record) -> str:
     caption = (
-        "Read downwards: each line is a trial on its way through its parameters to its best value. "
-        "It passes right of an axis whose condition it does not meet."
+        "Read downwards: each line is a trial on its way through its parameters to its best value."
     )
+    if any(parameter.when for parameter in record.space.parameters):
+        caption += " It passes right of an axis whose condition it does not meet."
     return section_html("All parameters at once", figure_html(parallel(record), caption))
 
 

@@ -29,10 +29,12 @@ def section(record: Record) -> str:
         for variant, trials in found.items()
     ]
     header = ("network", "trials", "to the end", "best", "median", "best trial")
-    caption = (
-        "The best value of each trial. The sampler soon prefers what works, so the networks were "
-        "not tried alike: the best of many is not to be held against the best of few."
-    )
+    caption = "The best value of each trial."
+    if len({len(trials) for trials in found.values()}) > 1:
+        caption += (
+            " The networks were not tried equally often, and the best of many trials is not to be "
+            "held against the best of few."
+        )
     parts = (figure_html(_strips(record, found), caption), table_html(header, rows))
     return section_html("The networks side by side", *parts)
 
