@@ -37,8 +37,14 @@ class Display:
         self._objective = space.objective
         # They have columns of their own.
         self._apart = {p.name for p in space.parameters if p.field in ("variant", "epochs")}
-        # This very file: while Ray runs, sys.stderr is the log.
-        self._console = Console(file=sys.stderr, force_jupyter=False, highlight=False)
+        # This very file: while Ray runs, sys.stderr is the log. And as what it is, whatever
+        # FORCE_COLOR says: notebooks set that, and would show the codes.
+        self._console = Console(
+            file=sys.stderr,
+            force_terminal=sys.stderr.isatty(),
+            force_jupyter=False,
+            highlight=False,
+        )
         self._quiet = quiet
         self._began = time.monotonic()
         self._drawn = 0.0

@@ -51,6 +51,7 @@ def run_trials(
             stop=bridge.stop,
             callbacks=[StudyRecorder(bridge)],
             verbose=0,
+            progress_reporter=ray.tune.CLIReporter(),  # a notebook's would clear the cell
         ),
     )
     try:

@@ -81,8 +81,9 @@ def happens(display: Display, study: optuna.Study) -> None:
 
 
 def test_without_a_terminal_every_event_is_a_plain_line(
-    study: optuna.Study, capsys: pytest.CaptureFixture[str]
+    study: optuna.Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks and CI systems do
     happens(Display(SPACE, quiet=False), study)
     out, err = capsys.readouterr()
     assert out == ""
