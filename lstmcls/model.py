@@ -8,6 +8,9 @@ No packed sequences: padded FP32 input is what oneDNN and cuDNN are fast at.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -155,17 +158,38 @@ def class_probabilities(
     """Probabilities [rows, C] of every row of `data` (`rows`: the same on the model's device).
 
     Random initial states are drawn from the config's seed, so that the same rows give the
-    same numbers every time and everywhere.
+    same numbers every time and everywhere. On a CPU each of PyTorch's threads takes a batch.
     """
     generator = torch.Generator().manual_seed(model.config.seed)
     result = np.empty((len(data), model.head.out_features), dtype=np.float32)
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
-        for batch in ordered_batches(data.lengths, EVAL_BATCH):
-            ids, lengths, _ = rows.batch(batch, pad_to)
-            states = model.initial_states(len(batch), generator)
-            logits = model(ids, lengths, states).float()
-            result[batch] = logits.softmax(dim=1).cpu().numpy()
+
+    @torch.inference_mode()
+    def compute(batch: NDArray[np.int64], states: Tensor | None) -> None:
+        ids, lengths, _ = rows.batch(batch, pad_to)
+        logits = model(ids, lengths, states).float()
+        result[batch] = logits.softmax(dim=1).cpu().numpy()
+
+    batches = list(ordered_batches(data.lengths, EVAL_BATCH))
+    states = (model.initial_states(len(batch), generator) for batch in batches)
+    if rows.ids.is_cuda or len(batches) < 2 or torch.get_num_threads() == 1:
+        for batch, drawn in zip(batches, states, strict=True):
+            compute(batch, drawn)
+    else:
+        _side_by_side(compute, batches, states)
     model.train(was_training)
     return result
+
+
+def _side_by_side(work: Callable[..., None], *arguments: Iterable[Any]) -> None:
+    """`work` of each of the arguments, as many at a time as PyTorch may use threads.
+
+    Within one LSTM, whose steps are short and wait for each other, threads gain little.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            deque(pool.map(work, *arguments), maxlen=0)
+    finally:
+        torch.set_num_threads(threads)  # which parts of PyTorch keep for the whole process

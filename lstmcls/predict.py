@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 
+from lstmcls.allocator import keep_freed_memory
 from lstmcls.artifact import CHUNK, Artifact, load_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
 from lstmcls.files import replacing
@@ -194,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _arguments(argv)
     _check(options)
+    keep_freed_memory()
     artifact = load_artifact(options.model, _device(options.device))
     total: int | None = None
     if options.file:

@@ -230,3 +230,30 @@ def test_probabilities_repeat_with_random_states_and_leave_the_mode(training: bo
     torch.randn(7)
     np.testing.assert_array_equal(first, class_probabilities(model, data, data.on("cpu")))
     assert model.training is training
+
+
+@pytest.mark.parametrize("zero_state", [True, False])
+def test_probabilities_are_the_same_with_any_number_of_threads(zero_state: bool) -> None:
+    model = _model(bidirectional=True, layers=2, zero_state=zero_state)
+    data = _data([int(n) for n in np.random.default_rng(1).integers(1, 30, 300)])
+    assert torch.get_num_threads() == 1
+    expected = class_probabilities(model, data, data.on("cpu"))
+    try:
+        torch.set_num_threads(3)
+        found = class_probabilities(model, data, data.on("cpu"))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_fault_in_a_thread_is_raised() -> None:
+    model, data = _model(), _data([3] * 300)
+    data.ids[-1] = VOCABULARY  # not in the embedding
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(IndexError):
+            class_probabilities(model, data, data.on("cpu"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
