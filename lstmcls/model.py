@@ -45,7 +45,10 @@ class LSTMClassifier(nn.Module):
         directions = 2 if config.bidirectional else 1
         width = config.hidden_size * directions
         inputs = [config.embedding_dim] + [width] * (config.layers - 1)
-        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
+        vectors = torch.empty(vocab_size, config.embedding_dim)
+        if not vectors.is_meta:  # where it would draw nothing, but import a compiler for seconds
+            nn.init.normal_(vectors)
+        self.embedding = nn.Embedding.from_pretrained(vectors, freeze=False)
         self.lstms = nn.ModuleList(
             nn.ModuleList(
                 nn.LSTM(size, config.hidden_size, batch_first=True) for _ in range(directions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any, cast
 
 import numpy as np
@@ -257,3 +259,12 @@ def test_a_fault_in_a_thread_is_raised() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_a_network_without_numbers_takes_no_compiler() -> None:
+    code = (
+        "import sys, torch; from lstmcls.config import TrainConfig; "
+        "from lstmcls.model import LSTMClassifier; torch.set_default_device('meta'); "
+        "LSTMClassifier(TrainConfig(), 9, 2); assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
