@@ -48,7 +48,7 @@ class LSTMClassifier(nn.Module):
         vectors = torch.empty(vocab_size, config.embedding_dim)
         if not vectors.is_meta:  # where it would draw nothing, but import a compiler for seconds
             nn.init.normal_(vectors)
-        self.embedding = nn.Embedding(*vectors.shape, _weight=vectors)
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim, _weight=vectors)
         self.lstms = nn.ModuleList(
             nn.ModuleList(
                 nn.LSTM(size, config.hidden_size, batch_first=True) for _ in range(directions)
