@@ -17,6 +17,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+import sklearn.metrics  # noqa: F401 (fit() imports it at its first validation)
 import torch
 from machine import described
 from torch import nn
