@@ -22,7 +22,12 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(
-                parameters, lr, config.momentum, weight_decay=decay, nesterov=config.nesterov
+                parameters,
+                lr,
+                config.momentum,
+                weight_decay=decay,
+                nesterov=config.nesterov,
+                fused=True,
             )
         case "adam":
             return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True)
@@ -31,7 +36,7 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
         case "rmsprop":
             return torch.optim.RMSprop(parameters, lr, momentum=config.momentum, weight_decay=decay)
         case "adagrad":
-            return torch.optim.Adagrad(parameters, lr, weight_decay=decay)
+            return torch.optim.Adagrad(parameters, lr, weight_decay=decay, fused=True)
     raise AssertionError(config.optimizer)
 
 
