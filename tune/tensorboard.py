@@ -19,7 +19,7 @@ from tune.run_folder import RunFolder
 from tune.space import Objective
 from tune.study import best_report, reports_of
 
-CURVES = ("objective", "train_loss", *OBJECTIVES, "epoch")
+CURVES = ("train_loss", *OBJECTIVES, "epoch")
 
 
 def require_tensorboard() -> None:
