@@ -23,8 +23,8 @@ Curves = NDArray[np.float64]
 Runs = dict[str, list[pd.DataFrame]]
 
 
-def read_pieces(folder: Path) -> tuple[Runs, float]:
-    """The runs in `folder`, in the order of NAMES, and the minutes of each.
+def read_pieces(folder: Path) -> tuple[Runs, float, str]:
+    """The runs in `folder`, in the order of NAMES, the minutes of each, and the machine.
 
     Raises:
         SystemExit: nothing there, or pieces of different budgets or data.
@@ -39,7 +39,8 @@ def read_pieces(folder: Path) -> tuple[Runs, float]:
     for piece in pieces:
         table = pd.DataFrame(piece["results"], columns=["seconds", "value", "trial"])
         runs[piece["search"]].append(table)
-    return {name: tables for name, tables in runs.items() if tables}, pieces[0]["minutes"]
+    runs = {name: tables for name, tables in runs.items() if tables}
+    return runs, pieces[0]["minutes"], pieces[0]["machine"]
 
 
 def seconds(minutes: float) -> Curves:

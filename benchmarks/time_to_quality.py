@@ -19,13 +19,13 @@ import argparse
 import json
 import math
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from typing import Any
 import psutil
 import yaml
 from curves import draw, read_pieces, table
+from machine import described
 
 from lstmcls.files import replacing
 from tune.journal import repair_journal
@@ -85,7 +86,7 @@ def run_piece(search: str, seed: int, args: argparse.Namespace) -> dict[str, Any
         "seed": seed,
         "minutes": args.minutes,
         "data": args.data.name,
-        "machine": f"{platform.platform()}, {CORES} cores",
+        "machine": described(),
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "results": [
             {"seconds": round(at - started, 3), "value": value, "trial": trial}
@@ -116,7 +117,8 @@ def kill_marked(mark: str) -> None:
     """Kill every process whose environment holds `mark`: not all stay in one process group."""
     while family := list(_marked(mark)):
         for process in family:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(family, timeout=10)
 
 
@@ -193,8 +195,8 @@ def main() -> int:
         if any(args.out.glob("*.json")) and read_pieces(args.out)[1] != args.minutes:
             parser.error(f"--minutes: {args.out} holds runs of another budget")
         succeeded = run_missing(args)
-    runs, minutes = read_pieces(args.draw or args.out)
-    print(table(runs, minutes))
+    runs, minutes, machine = read_pieces(args.draw or args.out)
+    print(f"{machine}\n\n{table(runs, minutes)}")
     draw(runs, minutes, args.svg)
     return 0 if succeeded else 1
 

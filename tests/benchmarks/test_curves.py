@@ -44,7 +44,7 @@ def test_a_run_without_a_result_is_not_left_out_of_the_mean() -> None:
 
 
 def test_pieces_of_different_budgets_are_not_mixed(tmp_path: Path) -> None:
-    piece = {"search": "lstm_tune", "data": "reviews", "results": []}
+    piece = {"search": "lstm_tune", "data": "reviews", "machine": "", "results": []}
     for seed, minutes in enumerate((1.0, 2.0)):
         path = tmp_path / f"lstm_tune-{seed}.json"
         path.write_text(json.dumps({**piece, "seed": seed, "minutes": minutes}))
