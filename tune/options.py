@@ -8,40 +8,21 @@ from typing import Any
 from lstmcls.config import parse_settings
 from tune.space import SearchSpace, parse_space
 
-# Option, placeholder, help; in the order in which --help lists them.
-_OPTIONS = (
-    ("--space", "FILE", "the search space (default: full)"),
-    ("--data", "DATA", "prepared folder, labelled file or built-in name"),
-    ("--text", "COL", "text column of a labelled file (default: detected)"),
-    ("--label", "COL", "label column of a labelled file (default: detected)"),
-    ("--trials", "N", "end after N trials"),
-    ("--minutes", "M", "end after M minutes, confirmation included"),
-    ("--target", "X", "end when the objective reaches X"),
-    ("--concurrency", "N", "trials at once (default: as many as fit)"),
-    ("--cpus-per-trial", "X", "CPU cores a trial (default: the space's)"),
-    ("--gpus-per-trial", "X", "GPUs a trial, a fraction or auto"),
-    ("--seed", "N", "of the search (default: the space's)"),
-)
-
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
-    for option, metavar, text in _OPTIONS:
-        parser.add_argument(option, metavar=metavar, help=text)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="K=V", help="fix a training setting"
-    )
-
-
-def search_arguments(args: argparse.Namespace) -> list[str]:
-    """The options that were given, as `python -m tune.search` takes them."""
-    given = []
-    for option, _, _ in _OPTIONS:
-        value = getattr(args, option[2:].replace("-", "_"))
-        if value is not None:
-            given += [option, str(value)]
-    for setting in args.set:
-        given += ["--set", setting]
-    return given
+    add = parser.add_argument
+    add("--space", metavar="FILE", help="the search space (default: full)")
+    add("--data", metavar="DATA", help="prepared folder, labelled file or built-in name")
+    add("--text", metavar="COL", help="text column of a labelled file (default: detected)")
+    add("--label", metavar="COL", help="label column of a labelled file (default: detected)")
+    add("--trials", metavar="N", help="end after N trials")
+    add("--minutes", metavar="M", help="end after M minutes, confirmation included")
+    add("--target", metavar="X", help="end when the objective reaches X")
+    add("--concurrency", metavar="N", help="trials at once (default: as many as fit)")
+    add("--cpus-per-trial", metavar="X", help="CPU cores a trial (default: the space's)")
+    add("--gpus-per-trial", metavar="X", help="GPUs a trial, a fraction or auto")
+    add("--seed", metavar="N", help="of the search (default: the space's)")
+    add("--set", action="append", default=[], metavar="K=V", help="fix a training setting")
 
 
 def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> SearchSpace:

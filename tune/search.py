@@ -37,6 +37,7 @@ from tune.run_folder import RunFolder, existing_run, new_run
 from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
+from tune.storage import check_storage
 from tune.summary import comparison, example, summary
 from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points
@@ -52,7 +53,7 @@ def main() -> int:
             raise
         print(stopped)
         return INTERRUPTED
-    return _tell(outcome)
+    return _tell(outcome, args.address)
 
 
 def arguments(options: Mapping[str, Any]) -> argparse.Namespace:
@@ -171,6 +172,8 @@ def _search(
         try:
             display.note(f"starting Ray, {args.address or 'on this machine'}")
             start_ray(args.address)
+            if args.address is not None:
+                check_storage(folder.path)
             found = nodes()
             gpus = any(node.gpus for node in found) and space.resources.gpu == "auto"
             share = divide(space.resources, found, probe(space, prepared) if gpus else None)
@@ -183,17 +186,18 @@ def _search(
         except KeyboardInterrupt:
             if not folder.journal.exists():
                 raise
-            raise KeyboardInterrupt(f"stopped at once; go on with: {_resume(folder)}") from None
+            again = _resume(folder, args.address)
+            raise KeyboardInterrupt(f"stopped at once; go on with: {again}") from None
         finally:
             display.close()
             ray.shutdown()
             torch.set_num_threads(threads)  # the process may go on with something else
     if outcome.winner is None and not outcome.interrupted:
-        raise RunFailed(_nothing(outcome))
+        raise RunFailed(_nothing(outcome, args.address))
     return outcome
 
 
-def _nothing(outcome: Outcome) -> str:
+def _nothing(outcome: Outcome, address: str | None) -> str:
     """Why there is no winner, and what to do."""
     failed = outcome.search.get_trials(states=(TrialState.FAIL,))
     if failed:
@@ -201,17 +205,17 @@ def _nothing(outcome: Outcome) -> str:
         return f"no trial reported, {len(failed)} failed; the last: {why}; see {outcome.run.log}"
     return (
         f"no trial came to its first report within the budget; see {outcome.run.log}; a larger "
-        f"one goes on with: {_resume(outcome.run)} --minutes M"
+        f"one goes on with: {_resume(outcome.run, address)} --minutes M"
     )
 
 
-def _tell(outcome: Outcome) -> int:
+def _tell(outcome: Outcome, address: str | None) -> int:
     folder = outcome.run
     if outcome.interrupted:
         if outcome.winner is not None:
             print(f"best so far: {folder.best}")
             print(f"report:  {folder.report}")
-        print(f"interrupted; go on with: {_resume(folder)}")
+        print(f"interrupted; go on with: {_resume(folder, address)}")
         return INTERRUPTED
     print(summary(outcome))
     if compared := comparison(outcome.space, outcome.search):
@@ -223,8 +227,9 @@ def _tell(outcome: Outcome) -> int:
     return OK
 
 
-def _resume(folder: RunFolder) -> str:
-    return f"python -m tune.search --resume {shlex.quote(str(folder.path))}"
+def _resume(folder: RunFolder, address: str | None) -> str:
+    words = ["--resume", str(folder.path), *(["--address", address] if address else [])]
+    return f"python -m tune.search {shlex.join(words)}"
 
 
 def _command() -> str:
