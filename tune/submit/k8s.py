@@ -22,6 +22,7 @@ from tune.submit.run import Run, add_run_options
 
 SHARED = "/shared"  # where the pods see the volume
 SPACE = "/space"
+GROUP = 1000  # of the image's user, who must write to the volume
 RETRIES = 3  # new clusters, when one is lost
 _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")  # KubeRay's limit is 47 characters
 
@@ -119,7 +120,8 @@ def _pod(name: str, run: Run, args: argparse.Namespace, resources: dict[str, str
         {"name": "shared", "persistentVolumeClaim": {"claimName": args.claim}},
         {"name": "space", "configMap": {"name": run.name}},
     ]
-    return {"spec": {"containers": [container], "volumes": volumes}}
+    access = {"fsGroup": GROUP}
+    return {"spec": {"securityContext": access, "containers": [container], "volumes": volumes}}
 
 
 class _Dumper(yaml.SafeDumper):
