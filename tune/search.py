@@ -188,6 +188,9 @@ def _search(
                 raise
             again = _resume(folder, args.address)
             raise KeyboardInterrupt(f"stopped at once; go on with: {again}") from None
+        except BadInput:  # of the cluster or its resources
+            folder.take_back()
+            raise
         finally:
             display.close()
             ray.shutdown()

@@ -129,6 +129,7 @@ if [ -n "$out_of_time" ]; then
 fi
 kill "$cluster"
 wait "$cluster"
-rm -f "$space"
+srun --no-kill rm -rf "/tmp/ray-$SLURM_JOB_ID"
+rm "$space"
 exit "$status"
 """
