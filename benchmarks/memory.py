@@ -30,7 +30,7 @@ from lstmcls.allocator import forget_shapes, keep_freed_memory
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, TokenDataset, load_prepared
 from lstmcls.fit import TrainingState, fit
-from tune.resources import start_ray
+from tune.cluster import start_ray
 
 BATCH = 128  # rows; validation's, too
 CONFIG = TrainConfig(embedding_dim=2, hidden_size=2, bidirectional=False, batch_size=BATCH)

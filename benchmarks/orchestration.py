@@ -28,7 +28,8 @@ import ray.tune
 from machine import described
 
 from tune import loop
-from tune.resources import Share, start_ray
+from tune.cluster import start_ray
+from tune.resources import Share
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge
 from tune.space import load_space, parse_space

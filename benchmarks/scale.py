@@ -32,7 +32,8 @@ from machine import described
 from ray.tune.schedulers import TrialScheduler
 
 from tune import loop
-from tune.resources import Share, start_ray
+from tune.cluster import start_ray
+from tune.resources import Share
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
 from tune.space import SearchSpace, load_space, parse_space

@@ -7,15 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ENVIRONMENT, reviews, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_every_fault_names_a_test_that_exists() -> None:
-    table = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("page", "least"), [("faults", 15), ("clusters", 8)])
+def test_every_fault_names_a_test_that_exists(page: str, least: int) -> None:
+    table = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", table)
-    assert len(named) > 15
+    assert len(named) > least
     for file, function in named:
         source = (ROOT / file).read_text(encoding="utf-8")
         assert f"def {function}" in source, f"{file}::{function}"

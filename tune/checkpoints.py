@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,24 @@ SHARE = 0.05  # of a trial's time that writing checkpoints may take
 DIGEST = 32  # bytes at the end of the file
 
 
+class NotShared(OSError):
+    """A node that joined later does not share the run's folder."""
+
+
 class Checkpoints:
     """The checkpoints in `folder`, and the weights of the trial's best report."""
 
     def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            NotShared: this node does not see the folder that the driver made.
+        """
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            where = f"{folder.parent} on node {socket.gethostname()}"
+            raise NotShared(f"no {where}; every node must share it") from None
         self._next = 0.0  # time before which the next one would cost too much
 
     def save_when_due(self, step: int, state: dict[str, Any]) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import ray.tune
 from optuna.trial import TrialState
+from ray.tune.search import ConcurrencyLimiter
 
 from lstmcls.dataset import Prepared
+from tune.cluster import FollowNodes
 from tune.resources import Share
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
@@ -23,7 +25,7 @@ MOST_TRIALS = 10**9  # Ray wants a number; the study says when there are no more
 def run_trials(
     bridge: Bridge, order: Order, data: Prepared, share: Share, scheduler: StudyASHA | None
 ) -> None:
-    """Run the trials that `bridge` asks for, `share.concurrency` at once.
+    """Run the trials that `bridge` asks for, as many at once as the nodes have room for.
 
     `data` goes to the object store once and is mapped by every worker. A trial that a stop cut
     short is PRUNED, or goes back to WAITING when it was the user who interrupted.
@@ -34,13 +36,13 @@ def run_trials(
         ray.tune.with_parameters(train_trial, data=data, order=order),
         lambda spec: ray.tune.PlacementGroupFactory([share.bundle(spec["share"])]),
     )
+    limiter = ConcurrencyLimiter(StudySearcher(bridge), share.concurrency)
     tuner = ray.tune.Tuner(
         trainable,
         tune_config=ray.tune.TuneConfig(
-            search_alg=StudySearcher(bridge),
+            search_alg=limiter,
             scheduler=scheduler,
             num_samples=MOST_TRIALS,
-            max_concurrent_trials=share.concurrency,
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
             trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
@@ -49,7 +51,7 @@ def run_trials(
             name="run",
             storage_path=str(scratch),
             stop=bridge.stop,
-            callbacks=[StudyRecorder(bridge)],
+            callbacks=[StudyRecorder(bridge), FollowNodes(limiter, share, bridge.listener.note)],
             verbose=0,
             progress_reporter=ray.tune.CLIReporter(),  # a notebook's would clear the cell
         ),

@@ -1,36 +1,27 @@
-"""What each trial gets of the machine, and how many run at once; starting Ray."""
+"""What each trial gets of the nodes, and how many trials run at once."""
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import signal
-import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import ray
-from ray._private import ray_constants, services
+from typing import NamedTuple
 
 from lstmcls.cli import BadInput
 from tune.space import Resources
-from tune.stop import in_main_thread
 
 MOST_PER_GPU = 8  # trials where `gpu: auto`: an LSTM trial alone leaves most of a GPU idle
 SPARE = 1.15  # of a step's memory: blocks of other shapes do not fill the gaps that it leaves
 
-# Ray's own loggers, tables and snapshots: the study and our table take their place.
-_QUIET_RAY = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
+
+class Node(NamedTuple):
+    """What one machine has for trials."""
+
+    cpus: float
+    gpus: float
+
+
+_ENDLESS = Node(math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -49,119 +40,105 @@ class GpuMemory:
 
 @dataclass(frozen=True)
 class Share:
-    """One trial's part of the cluster, and how many trials run at once."""
+    """One trial's part of a node, and how many trials run at once."""
 
     cpu: float
     gpu: float
     concurrency: int
-    most: tuple[float, float] = (math.inf, math.inf)  # CPUs and GPUs there are
+    largest: Node = _ENDLESS  # of the nodes that trials run on
+    limit: float = math.inf  # trials at once that the user wants at most
     notes: tuple[str, ...] = ()
     gpu_context: float = 0.0  # of a GPU, what a trial's process takes besides its tensors
 
     def bundle(self, times: float) -> dict[str, float]:
         """`times` the share, as Ray wants it stated: with CPUs, or they would count as 0."""
-        (cpus, gpus), gpu = self.most, times * self.gpu
+        gpu = times * self.gpu
         if gpu > 1:  # Ray takes whole GPUs only, above one
-            gpu = min(math.floor(gpu), max(1, gpus))
-        return {"CPU": min(times * self.cpu, cpus), "GPU": gpu}
+            gpu = min(math.floor(gpu), max(1, self.largest.gpus))
+        return {"CPU": min(times * self.cpu, self.largest.cpus), "GPU": gpu}
+
+    def fit(self, node: Node) -> int:
+        """How many trials `node` has room for."""
+        by_cpu = int(node.cpus / self.cpu + 1e-9)
+        if not self.gpu:
+            return by_cpu
+        if self.gpu > 1:
+            return min(by_cpu, int(node.gpus / self.gpu))
+        return min(by_cpu, int(1 / self.gpu + 1e-9) * int(node.gpus))  # none spans two GPUs
+
+    def at_once(self, nodes: Sequence[Node]) -> int:
+        """How many trials run at once on `nodes`."""
+        return int(min(sum(map(self.fit, nodes)), self.limit))
 
     @property
     def threads(self) -> int:
         return max(1, int(self.cpu))
 
 
-def divide(wanted: Resources, cpus: float, gpus: float, needs: GpuMemory | None = None) -> Share:
-    """Each trial's share of `cpus` and `gpus`, as the space wants it and the machine allows.
+def divide(wanted: Resources, nodes: Sequence[Node], needs: GpuMemory | None = None) -> Share:
+    """Each trial's share of the nodes, as the space wants it and the nodes allow.
 
     `needs`: of the largest configuration, where `gpu: auto` and there is a GPU.
 
     Raises:
-        BadInput: one trial wants more CPUs or GPUs than there are.
+        BadInput: one trial wants more CPUs or GPUs than any node has.
     """
     notes = []
-    if wanted.cpu > cpus:
-        raise BadInput(f"resources.cpu: a trial wants {wanted.cpu:g} CPUs, there are {cpus:g}")
-    at_once = int(cpus / wanted.cpu + 1e-9)
+    most_cpus, most_gpus = (max(column) for column in zip(*nodes, strict=True))
+    there_are = "there are" if len(nodes) == 1 else "no node has more than"
+    if wanted.cpu > most_cpus:
+        raise BadInput(
+            f"resources.cpu: a trial wants {wanted.cpu:g} CPUs, {there_are} {most_cpus:g}"
+        )
+    limit = math.inf if wanted.concurrency == "auto" else wanted.concurrency
     gpu = context = 0.0
     if wanted.gpu == "auto":
-        if gpus:
-            fit = MOST_PER_GPU
-            if needs is not None:
-                fit, context = needs.trials, needs.context / needs.total
-            if not fit:
-                notes.append("the largest configuration of the space does not fit a GPU's memory")
-            at_once = min(at_once, int(gpus) * max(1, min(fit, MOST_PER_GPU)))
-            if wanted.concurrency != "auto":
-                at_once = min(at_once, wanted.concurrency)  # fewer trials, larger shares
-            # No trial spans two GPUs: the fullest one decides.
-            gpu = math.floor(10_000 / math.ceil(at_once / gpus)) / 10_000  # Ray's precision
-    elif wanted.gpu and not gpus:
+        a_gpu = MOST_PER_GPU
+        if needs is not None and most_gpus:
+            a_gpu, context = min(a_gpu, needs.trials), needs.context / needs.total
+        if not a_gpu:
+            notes.append("the largest configuration of the space does not fit a GPU's memory")
+        gpu = _auto_gpu(wanted.cpu, max(1, a_gpu), limit, nodes)
+    elif wanted.gpu and not most_gpus:
         notes.append(f"a trial asks for {wanted.gpu:g} GPU, this machine has none: it runs on CPU")
-    elif wanted.gpu:
-        gpu = float(wanted.gpu)
-        if gpu > gpus:
-            raise BadInput(f"resources.gpu: a trial wants {gpu:g} GPUs, there are {gpus:g}")
-        fit = int(gpus / gpu) if gpu > 1 else int(1 / gpu + 1e-9) * int(gpus)
-        at_once = min(at_once, fit)
-    if wanted.concurrency != "auto":
-        if wanted.concurrency > at_once:
-            notes.append(f"{wanted.concurrency} trials at once do not fit, {at_once} do")
-        at_once = min(at_once, wanted.concurrency)
-    return Share(wanted.cpu, gpu, at_once, (cpus, gpus), tuple(notes), context)
-
-
-def start_ray(address: str | None) -> None:
-    """Start Ray on this machine, for this search alone, or join the cluster at `address`.
-
-    SIGTERM keeps the handler that it has: Ray's own would exit without a word.
-
-    Raises:
-        BadInput: no cluster answers at `address`.
-    """
-    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        _start(address)
-    except SystemExit:  # Ray's handler
-        raise KeyboardInterrupt from None
-    finally:
-        if in_main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)
-
-
-def _start(address: str | None) -> None:
-    if address is None:
-        # Ray turns 127.0.0.1 into the outward address, except where it knows no clusters.
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the same for its servers
-        services.ConsolePopen = _OwnGroup
-        ray.init(
-            address="local",  # not the one that RAY_ADDRESS names
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
+    elif wanted.gpu > most_gpus:
+        raise BadInput(
+            f"resources.gpu: a trial wants {wanted.gpu:g} GPUs, {there_are} {most_gpus:g}"
         )
-        return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise BadInput(f"--address {address}: {str(error).splitlines()[0]}") from None
+    else:
+        gpu = float(wanted.gpu)
+    share = Share(wanted.cpu, gpu, 0, limit=limit)
+    used = [node for node in nodes if share.fit(node)]
+    if not used:
+        raise BadInput(
+            f"resources: a trial wants {wanted.cpu:g} CPUs and {gpu:g} GPUs, no node has both"
+        )
+    idle = sum(1 for node in nodes if node.cpus >= wanted.cpu and node not in used)
+    if gpu and idle:
+        notes.append(
+            f"{idle} of {len(nodes)} nodes have no GPU for a trial and stay idle; "
+            "resources.gpu: 0 would use the CPUs of all"
+        )
+    at_once = share.at_once(nodes)
+    if at_once < limit < math.inf:
+        notes.append(f"{limit} trials at once do not fit, {at_once} do")
+    largest = max(used, key=lambda node: (node.gpus, node.cpus) if gpu else node)
+    return Share(wanted.cpu, gpu, at_once, largest, limit, tuple(notes), context)
 
 
-class _OwnGroup(subprocess.Popen[bytes]):
-    """Ray's servers in process groups of their own.
+def _auto_gpu(cpu: float, a_gpu: int, limit: float, nodes: Sequence[Node]) -> float:
+    """The part of a GPU that a trial gets: `a_gpu` trials share one, fewer where CPUs are few.
 
-    A SIGTERM to the driver's whole group (Slurm, systemd, a supervisor) would end them before the
-    driver has saved anything. They still die with the driver: Linux tells them to.
+    Fewer trials at once get larger parts. One part for all: the fullest GPU decides, since no
+    trial spans two of them.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs, process_group=0)
-
-
-def available() -> tuple[float, float]:
-    """CPUs and GPUs of the whole cluster."""
-    total = ray.cluster_resources()
-    return float(total.get("CPU", 0)), float(total.get("GPU", 0))
+    with_gpus = [node for node in nodes if node.gpus]
+    total = sum(node.gpus for node in with_gpus)
+    parts = []
+    for cpus, gpus in with_gpus:
+        trials = min(int(cpus / cpu + 1e-9), int(gpus) * a_gpu)
+        if limit < math.inf:
+            trials = min(trials, math.ceil(limit * gpus / total))
+        if trials:
+            parts.append(math.floor(10_000 / math.ceil(trials / gpus)) / 10_000)  # Ray's precision
+    return min(parts, default=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -65,6 +65,14 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def take_back(self) -> None:
+        """Delete what a new run left before its study began; bad input leaves nothing behind."""
+        if not self.journal.exists():
+            for name in _FIRST_FILES:
+                (self.path / name).unlink(missing_ok=True)
+            with suppress(OSError):  # the user's own files
+                self.path.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

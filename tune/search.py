@@ -21,21 +21,23 @@ from optuna.trial import TrialState
 
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, nearest, run
-from lstmcls.config import parse_settings
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
+from tune.cluster import nodes, start_ray
 from tune.data import prepared_folder, stored_frame
 from tune.journal import repair_journal
 from tune.live import Display
 from tune.log import logged_to
 from tune.mlflow import MLflow, connect
+from tune.options import add_search_options, with_options
 from tune.probe import probe
 from tune.report.document import try_report
-from tune.resources import available, divide, start_ray
+from tune.resources import divide
 from tune.run_folder import RunFolder, existing_run, new_run
 from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
+from tune.storage import check_storage
 from tune.summary import comparison, example, summary
 from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points
@@ -51,7 +53,7 @@ def main() -> int:
             raise
         print(stopped)
         return INTERRUPTED
-    return _tell(outcome)
+    return _tell(outcome, args.address)
 
 
 def arguments(options: Mapping[str, Any]) -> argparse.Namespace:
@@ -91,6 +93,8 @@ def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
         require_tensorboard()
     mlflow = connect(args.mlflow) if args.mlflow else None
     space = _resumed(args) if args.resume is not None else _new(args)
+    if args.auto_resume and _goes_on(args.out, space):
+        args.resume = args.out
     prepared = load_prepared(Path(str(space.data)))
     # Only now, when all input has been found good, is a folder made.
     folder = RunFolder(args.resume) if args.resume is not None else new_run(_name(args), args.out)
@@ -108,7 +112,7 @@ def _new(args: argparse.Namespace) -> SearchSpace:
     name = _name(args)
     stated = args.space or name
     found = parse_space(stated, name) if isinstance(stated, Mapping) else load_space(stated)
-    space = _with_options(found, args, name)
+    space = with_options(found, args, name)
     if args.warm_start is not None:
         existing_run(args.warm_start)
     data = prepared_folder(space.data or "reviews", args.text, args.label, not args.quiet)
@@ -127,7 +131,22 @@ def _resumed(args: argparse.Namespace) -> SearchSpace:
                 f"--{option.replace('_', '-')}: a resumed search keeps what it was started with; "
                 "only its budget and its resources can change"
             )
-    return _with_options(load_space(str(folder.space)), args, str(folder.space))
+    return with_options(load_space(str(folder.space)), args, str(folder.space))
+
+
+def _goes_on(out: Path | None, space: SearchSpace) -> bool:
+    """Whether `out` holds this very search, so that the same command again goes on with it."""
+    if out is None:
+        raise BadInput("--auto-resume: name the run's folder with --out")
+    if not RunFolder(out).journal.exists():
+        return False
+    before, now = load_space(str(existing_run(out).space)).to_dict(), space.to_dict()
+    differ = [name for name in now if now[name] != before.get(name)]
+    if others := [name for name in differ if name not in ("budget", "resources")]:
+        raise BadInput(
+            f"{out}: holds a search that differs in {', '.join(others)}; name another --out"
+        )
+    return True
 
 
 def _search(
@@ -153,9 +172,11 @@ def _search(
         try:
             display.note(f"starting Ray, {args.address or 'on this machine'}")
             start_ray(args.address)
-            cpus, gpus = available()
-            needs = probe(space, prepared) if gpus and space.resources.gpu == "auto" else None
-            share = divide(space.resources, cpus, gpus, needs)
+            if args.address is not None:
+                check_storage(folder.path)
+            found = nodes()
+            gpus = any(node.gpus for node in found) and space.resources.gpu == "auto"
+            share = divide(space.resources, found, probe(space, prepared) if gpus else None)
             for note in share.notes:
                 display.note(note)
             session = Session(folder, space, prepared, share, display, trackers, points, command)
@@ -165,17 +186,21 @@ def _search(
         except KeyboardInterrupt:
             if not folder.journal.exists():
                 raise
-            raise KeyboardInterrupt(f"stopped at once; go on with: {_resume(folder)}") from None
+            again = _resume(folder, args.address)
+            raise KeyboardInterrupt(f"stopped at once; go on with: {again}") from None
+        except BadInput:  # of the cluster or its resources
+            folder.take_back()
+            raise
         finally:
             display.close()
             ray.shutdown()
             torch.set_num_threads(threads)  # the process may go on with something else
     if outcome.winner is None and not outcome.interrupted:
-        raise RunFailed(_nothing(outcome))
+        raise RunFailed(_nothing(outcome, args.address))
     return outcome
 
 
-def _nothing(outcome: Outcome) -> str:
+def _nothing(outcome: Outcome, address: str | None) -> str:
     """Why there is no winner, and what to do."""
     failed = outcome.search.get_trials(states=(TrialState.FAIL,))
     if failed:
@@ -183,17 +208,17 @@ def _nothing(outcome: Outcome) -> str:
         return f"no trial reported, {len(failed)} failed; the last: {why}; see {outcome.run.log}"
     return (
         f"no trial came to its first report within the budget; see {outcome.run.log}; a larger "
-        f"one goes on with: {_resume(outcome.run)} --minutes M"
+        f"one goes on with: {_resume(outcome.run, address)} --minutes M"
     )
 
 
-def _tell(outcome: Outcome) -> int:
+def _tell(outcome: Outcome, address: str | None) -> int:
     folder = outcome.run
     if outcome.interrupted:
         if outcome.winner is not None:
             print(f"best so far: {folder.best}")
             print(f"report:  {folder.report}")
-        print(f"interrupted; go on with: {_resume(folder)}")
+        print(f"interrupted; go on with: {_resume(folder, address)}")
         return INTERRUPTED
     print(summary(outcome))
     if compared := comparison(outcome.space, outcome.search):
@@ -205,35 +230,15 @@ def _tell(outcome: Outcome) -> int:
     return OK
 
 
-def _resume(folder: RunFolder) -> str:
-    return f"python -m tune.search --resume {shlex.quote(str(folder.path))}"
+def _resume(folder: RunFolder, address: str | None) -> str:
+    words = ["--resume", str(folder.path), *(["--address", address] if address else [])]
+    return f"python -m tune.search {shlex.join(words)}"
 
 
 def _command() -> str:
     """This sitting's command line, for the record; a password in an address stays out of it."""
     line = shlex.join(["python", "-m", "tune.search", *sys.argv[1:]])
     return re.sub(r"//[^/@\s]+@", "//", line)
-
-
-def _with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> SearchSpace:
-    """The space with what the command line says over it; checked like a file."""
-    mapping = space.to_dict()
-    budget: dict[str, Any] = mapping["budget"]
-    resources: dict[str, Any] = mapping["resources"]
-    for section, name, value in (
-        (budget, "trials", args.trials),
-        (budget, "minutes", args.minutes),
-        (budget, "target", args.target),
-        (resources, "cpu", args.cpus_per_trial),
-        (resources, "gpu", args.gpus_per_trial),
-        (resources, "concurrency", args.concurrency),
-        (mapping, "seed", args.seed),
-        (mapping, "data", args.data),
-    ):
-        if value is not None:
-            section[name] = value
-    mapping["fixed"].update(parse_settings(args.set))
-    return parse_space(mapping, source)
 
 
 _EPILOG = """\
@@ -254,23 +259,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_search_options(parser)
     add = parser.add_argument
-    add("--space", metavar="FILE", help="the search space (default: full)")
-    add("--data", metavar="DATA", help="prepared folder, labelled file or built-in name")
-    add("--text", metavar="COL", help="text column of a labelled file (default: detected)")
-    add("--label", metavar="COL", help="label column of a labelled file (default: detected)")
-    add("--trials", metavar="N", help="end after N trials")
-    add("--minutes", metavar="M", help="end after M minutes, confirmation included")
-    add("--target", metavar="X", help="end when the objective reaches X")
     add("--out", type=Path, metavar="DIR", help="the run's folder (default: results/SPACE-TIME)")
     add("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
+    add("--auto-resume", action="store_true", help="go on with what --out holds, or begin there")
     add("--warm-start", type=Path, metavar="RUN", help="enqueue another run's best configurations")
-    add("--concurrency", metavar="N", help="trials at once (default: as many as fit)")
-    add("--cpus-per-trial", metavar="X", help="CPU cores a trial (default: the space's)")
-    add("--gpus-per-trial", metavar="X", help="GPUs a trial, a fraction or auto")
     add("--address", metavar="A", help="a Ray cluster to run on, auto inside one (default: here)")
-    add("--seed", metavar="N", help="of the search (default: the space's)")
-    add("--set", action="append", default=[], metavar="K=V", help="fix a training setting")
     add("--tensorboard", action="store_true", help="write RUN/tensorboard/, live")
     add("--mlflow", metavar="URI", help="write to an MLflow server, database or folder")
     add("--quiet", action="store_true", help="print the result only")

@@ -31,7 +31,7 @@ from tune.study import (
     record_report,
     requeue,
 )
-from tune.trial import DIED, DISK_FULL, OUT_OF_MEMORY, REPORT_KEYS
+from tune.trial import DIED, DISK_FULL, NOT_SHARED, OUT_OF_MEMORY, REPORT_KEYS
 
 TRACK_EVERY = 2.0  # seconds between two updates of the trackers
 MAX_FAILURES = 2  # times that a trial whose worker died is tried again
@@ -231,7 +231,7 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
         bridge = self._bridge
         attributes = frozen_trial(bridge.study, number).user_attrs
         reason = f"{kind}: {why}"
-        if kind == DISK_FULL:
+        if kind in (DISK_FULL, NOT_SHARED):
             bridge.stop.fail(reason)
         elif kind == OUT_OF_MEMORY and attributes.get("share", 1) == 1:
             bridge.running[number].set_user_attr("share", 2)

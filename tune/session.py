@@ -182,6 +182,7 @@ class Session:
         return confirm.rank_candidates(candidates, study, space.objective)
 
     def _run(self, bridge: Bridge, scheduler: StudyASHA | None) -> None:
+        self.run.checkpoints.mkdir(exist_ok=True)
         order = Order(
             study=bridge.study.study_name,
             checkpoints=self.run.checkpoints.resolve(),

@@ -21,7 +21,7 @@ from lstmcls.config import config_from
 from lstmcls.dataset import Prepared
 from lstmcls.fit import Diverged, Report, TrainingState, fit
 from lstmcls.metrics import OBJECTIVES
-from tune.checkpoints import Checkpoints, trial_folder
+from tune.checkpoints import Checkpoints, NotShared, trial_folder
 from tune.space import Objective
 
 # What the driver records of a report.
@@ -29,6 +29,7 @@ REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens"
 
 # The kinds of failure.
 DIVERGED, RAISED = "diverged", "error"
+NOT_SHARED = "storage not shared"
 OUT_OF_MEMORY, DISK_FULL, DIED = "out of memory", "disk full", "worker died"
 
 
@@ -107,6 +108,8 @@ def _failure(error: Exception) -> tuple[str, str]:
     why = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     if isinstance(error, Diverged):
         return DIVERGED, why
+    if isinstance(error, NotShared):
+        return NOT_SHARED, why
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DISK_FULL, why
     # PyTorch raises a plain RuntimeError where the host's memory runs out.

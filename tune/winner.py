@@ -144,7 +144,8 @@ def _probabilities(
     winner: Winner, prepared: Prepared, rows: TokenDataset, share: Share
 ) -> NDArray[np.float32]:
     torch.set_num_threads(share.threads)
-    device = torch.device("cuda" if share.gpu else "cpu")
+    # The head of a cluster often has no GPU.
+    device = torch.device("cuda" if share.gpu and torch.cuda.is_available() else "cpu")
     model = LSTMClassifier(winner.config, prepared.vocab_size, len(prepared.labels))
     model.load_state_dict(load_weights(winner.folder, winner.report["step"]))
     pad_to = int(prepared.info["max_length"]) if winner.config.padding == "counted" else None

@@ -51,6 +51,19 @@ def write_space(path: Path, data: Path, **sections: Any) -> Path:
     return path
 
 
+def marked(mark: str) -> list[psutil.Process]:
+    """Every living process with that mark in its environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and process.environ().get(MARK) == mark:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
 class Driver:
     """One `python -m tune.search` in a session of its own, its output in two files."""
 
@@ -81,15 +94,7 @@ class Driver:
 
     def family(self) -> list[psutil.Process]:
         """Every living process of this search, the driver included."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                alive = process.status() != psutil.STATUS_ZOMBIE
-                if alive and process.environ().get(MARK) == self.mark:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
+        return marked(self.mark)
 
     def named(self, name: str) -> list[psutil.Process]:
         """The living processes of this search whose command line holds `name`."""

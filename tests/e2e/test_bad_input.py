@@ -109,6 +109,9 @@ def _nothing(place: Path) -> None:
 
 PREPARE, TRAIN, EVALUATE = "lstmcls.prepare", "lstmcls.train", "lstmcls.evaluate"
 PREDICT, SEARCHING, EXPORT = "lstmcls.predict", "tune.search", "tune.export"
+SUBMIT = "tune.submit.__main__"
+JOB = "--space space.yaml --shared /shared"
+NODES = "--space space.yaml --cpus-per-node 1 --time 1:00"
 NEW = "--space space.yaml --out new"
 
 # command, arguments, what spoils the good input, what the message says
@@ -236,6 +239,22 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, "--resume run", _damaged_middle, "line 1 is damaged"),
     (SEARCHING, "--resume run", _cut("run/space.yaml"), "run/space.yaml"),
     (SEARCHING, "--resume run", _gone("data/train.parquet"), "train.parquet missing"),
+    (SEARCHING, f"{NEW} --address 127.0.0.1:9", _nothing, "Connection refused"),
+    (SEARCHING, f"{NEW} --address ray://head:10001", _nothing, "expected HOST:PORT of the head"),
+    (SEARCHING, f"{NEW} --address here", _nothing, "--address here"),
+    (SEARCHING, "--space space.yaml --auto-resume", _nothing, "name the run's folder with --out"),
+    (SEARCHING, "--space space.yaml --out run --auto-resume", _nothing, "a search that differs in"),
+    (SUBMIT, f"{JOB} --address http://127.0.0.1:9", _nothing, "nothing answers there"),
+    (SUBMIT, "list --address http://127.0.0.1:9", _nothing, "nothing answers there"),
+    (SUBMIT, "list --address 127.0.0.1:8265", _nothing, "such as http://127.0.0.1:8265"),
+    (SUBMIT, "list --address ray://127.0.0.1", _nothing, "such as http://127.0.0.1:8265"),
+    (SUBMIT, f"{JOB} --trials 0", _nothing, "budget.trials"),
+    (SUBMIT, f"{JOB} --name a/b", _nothing, "expected letters, digits"),
+    (SUBMIT, "--space space.yaml --shared here", _nothing, "expected an absolute path"),
+    (SUBMIT, "--space spac.yaml --shared /shared", _nothing, "no such file or search space"),
+    (SUBMIT, f"slurm {NODES} --nodes 0", _nothing, "--nodes: expected 1 or more"),
+    (SUBMIT, f"slurm {NODES} --data none.csv", _nothing, "none.csv: no such file or folder"),
+    (SUBMIT, "k8s --image i --claim c --name A", _nothing, "lower-case letters"),
     (EXPORT, "none --to new", _nothing, "not the folder of a search"),
     (EXPORT, "run --to new", _nothing, "has no winner yet"),
     (EXPORT, "run --to data", _winner, "not empty"),

@@ -14,7 +14,7 @@ import ray
 import ray.tune
 
 from lstmcls.dataset import Prepared, TokenDataset
-from tune.resources import start_ray
+from tune.cluster import start_ray
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,6 +20,7 @@ from tune.checkpoints import (
     KEPT,
     SHARE,
     Checkpoints,
+    NotShared,
     drop_all,
     drop_states,
     load_weights,
@@ -59,7 +60,13 @@ def test_the_newest_state_comes_back_as_it_was(folder: Path) -> None:
 
 
 def test_a_folder_without_checkpoints(folder: Path) -> None:
-    assert Checkpoints(folder / "a" / "b").load("cpu") == (None, [])
+    assert Checkpoints(folder / "a").load("cpu") == (None, [])
+
+
+def test_a_node_without_the_shared_folder_makes_none_of_its_own(folder: Path) -> None:
+    with pytest.raises(NotShared, match=f"no {folder / 'a'} on node .*; every node must share it"):
+        Checkpoints(folder / "a" / "search-00000")
+    assert not (folder / "a").exists()
 
 
 def test_two_are_kept_and_nothing_else_is_left(folder: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmcls.cli import BadInput
-from tune.resources import MOST_PER_GPU, GpuMemory, Share, divide
+from tune.resources import MOST_PER_GPU, GpuMemory, Node, Share, divide
 from tune.space import Resources
 
 
@@ -49,19 +49,19 @@ from tune.space import Resources
 def test_divide(
     cpu: float, gpu: Any, concurrency: Any, cpus: float, gpus: float, wanted: tuple[float, ...]
 ) -> None:
-    share = divide(Resources(cpu, gpu, concurrency), cpus, gpus)
+    share = divide(Resources(cpu, gpu, concurrency), [Node(cpus, gpus)])
     assert (share.cpu, share.gpu, share.concurrency) == wanted
     assert share.notes == ()
 
 
 def test_a_gpu_asked_for_where_there_is_none() -> None:
-    share = divide(Resources(1, 0.5, "auto"), 2, 0)
+    share = divide(Resources(1, 0.5, "auto"), [Node(2, 0)])
     assert (share.gpu, share.concurrency) == (0, 2)
     assert share.notes == ("a trial asks for 0.5 GPU, this machine has none: it runs on CPU",)
 
 
 def test_more_at_once_than_fit() -> None:
-    share = divide(Resources(1, "auto", 8), 2, 0)
+    share = divide(Resources(1, "auto", 8), [Node(2, 0)])
     assert share.concurrency == 2
     assert share.notes == ("8 trials at once do not fit, 2 do",)
 
@@ -75,7 +75,60 @@ def test_more_at_once_than_fit() -> None:
 )
 def test_more_than_there_is(wanted: Resources, cpus: float, gpus: float, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        divide(wanted, cpus, gpus)
+        divide(wanted, [Node(cpus, gpus)])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "concurrency", "nodes", "wanted"),
+    [
+        # No trial spans two nodes: (CPUs a trial, GPUs a trial, trials at once).
+        (2, 0, "auto", [(3, 0), (3, 0)], (2, 0, 2)),
+        (1, 0, "auto", [(0, 0), (8, 0), (4, 0)], (1, 0, 12)),  # a head that runs no trials
+        (4, 0, "auto", [(2, 0), (8, 0)], (4, 0, 2)),
+        # Nodes with GPUs beside nodes without.
+        (1, "auto", "auto", [(16, 0), (16, 1), (16, 1)], (1, 0.125, 16)),
+        (1, 0, "auto", [(16, 0), (16, 1)], (1, 0, 32)),
+        (1, 1, "auto", [(16, 0), (2, 4)], (1, 1, 2)),
+        # Nodes of different kinds: one part of a GPU for all trials.
+        (1, "auto", "auto", [(2, 1), (16, 2)], (1, 0.125, 18)),
+        # Few trials are spread over the GPUs, with larger parts.
+        (1, "auto", 2, [(16, 1), (16, 1)], (1, 1, 2)),
+        (1, "auto", 3, [(16, 1), (16, 1)], (1, 0.5, 3)),
+    ],
+)
+def test_divide_over_nodes(
+    cpu: float, gpu: Any, concurrency: Any, nodes: list[Any], wanted: tuple[float, ...]
+) -> None:
+    share = divide(Resources(cpu, gpu, concurrency), [Node(*node) for node in nodes])
+    assert (share.cpu, share.gpu, share.concurrency) == wanted
+
+
+def test_nodes_without_a_gpu_are_named_when_they_stay_idle() -> None:
+    share = divide(Resources(1, "auto"), [Node(0, 0), Node(8, 0), Node(8, 1)])
+    assert share.notes == (
+        "1 of 3 nodes have no GPU for a trial and stay idle; resources.gpu: 0 would use the CPUs "
+        "of all",
+    )
+
+
+def test_no_node_has_both() -> None:
+    with pytest.raises(BadInput, match="no node has both"):
+        divide(Resources(4, 1), [Node(8, 0), Node(2, 1)])
+    with pytest.raises(BadInput, match="a trial wants 4 CPUs, no node has more than 3"):
+        divide(Resources(4, 0), [Node(3, 0), Node(2, 0)])
+
+
+def test_nodes_come_and_go() -> None:
+    share = divide(Resources(1, "auto"), [Node(8, 1)])
+    assert share.concurrency == share.at_once([Node(8, 1)]) == 8
+    assert share.at_once([Node(8, 1), Node(2, 1)]) == 10
+    assert share.at_once([Node(8, 0)]) == share.at_once([]) == 0
+    assert divide(Resources(1, 0, 3), [Node(2, 0)]).at_once([Node(2, 0)] * 4) == 3
+
+
+def test_a_retry_fits_one_node() -> None:
+    share = divide(Resources(2, 1), [Node(32, 0), Node(3, 1), Node(4, 1)])
+    assert share.bundle(2) == {"CPU": 4, "GPU": 1}
 
 
 @given(
@@ -89,7 +142,7 @@ def test_what_is_promised_fits(
     cpu: float, gpu: Any, concurrency: Any, cpus: int, gpus: int
 ) -> None:
     try:
-        share = divide(Resources(cpu, gpu, concurrency), cpus, gpus)
+        share = divide(Resources(cpu, gpu, concurrency), [Node(cpus, gpus)])
     except BadInput:
         assert cpu > cpus or (gpu != "auto" and gpus and gpu > gpus)
         return
@@ -121,7 +174,7 @@ def test_the_largest_configuration_fits_its_share(
     tensors: int, context: int, total: int, cpus: int, gpus: int, concurrency: Any
 ) -> None:
     needs = GpuMemory(tensors, context, total)
-    share = divide(Resources(1, "auto", concurrency), cpus, gpus, needs)
+    share = divide(Resources(1, "auto", concurrency), [Node(cpus, gpus)], needs)
     at_once = int(1 / share.gpu + 1e-9)  # on one GPU, as Ray counts
     if needs.trials:
         assert tensors <= (share.gpu - share.gpu_context) * total  # what its allocator may take
@@ -133,13 +186,13 @@ def test_the_largest_configuration_fits_its_share(
 
 
 def test_a_retry_gets_twice_the_share_as_far_as_there_is() -> None:
-    share = Share(1, 0.25, 4, (8, 1))
+    share = Share(1, 0.25, 4, Node(8, 1))
     assert share.bundle(1) == {"CPU": 1, "GPU": 0.25}
     assert share.bundle(2) == {"CPU": 2, "GPU": 0.5}
-    assert Share(1, 0.66, 1, (8, 1)).bundle(2) == {"CPU": 2, "GPU": 1}
-    assert Share(1, 0.66, 1, (8, 2)).bundle(2) == {"CPU": 2, "GPU": 1}
-    assert Share(5, 1, 1, (8, 4)).bundle(2) == {"CPU": 8, "GPU": 2}
-    assert Share(1, 0, 1, (1, 0)).bundle(2) == {"CPU": 1, "GPU": 0}
+    assert Share(1, 0.66, 1, Node(8, 1)).bundle(2) == {"CPU": 2, "GPU": 1}
+    assert Share(1, 0.66, 1, Node(8, 2)).bundle(2) == {"CPU": 2, "GPU": 1}
+    assert Share(5, 1, 1, Node(8, 4)).bundle(2) == {"CPU": 8, "GPU": 2}
+    assert Share(1, 0, 1, Node(1, 0)).bundle(2) == {"CPU": 1, "GPU": 0}
 
 
 @pytest.mark.parametrize(("cpu", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (4, 4)])

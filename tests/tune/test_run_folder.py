@@ -46,6 +46,22 @@ def test_a_run_that_died_before_its_study_was_made_may_begin_again(tmp_path: Pat
     assert new_run("full", tmp_path) == RunFolder(tmp_path)
 
 
+def test_a_run_that_did_not_begin_is_taken_back(tmp_path: Path) -> None:
+    run = new_run("full", tmp_path / "new")
+    run.space.touch()
+    with run.locked():
+        run.take_back()
+    assert not run.path.exists()
+    begun = new_run("full", tmp_path / "begun")
+    begun.journal.touch()
+    begun.space.touch()
+    begun.take_back()
+    assert begun.space.exists()
+    own = RunFolder(tmp_path)  # a folder with something else in it
+    own.take_back()
+    assert begun.path.exists()
+
+
 def test_a_run_is_never_mixed_with_something_else(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "study.journal").touch()

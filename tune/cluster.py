@@ -1,0 +1,150 @@
+"""The Ray that a search runs on: started here, or joined at an address."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.tune
+from ray._private import ray_constants, services
+from ray.exceptions import AuthenticationError
+from ray.tune.search import ConcurrencyLimiter
+
+from lstmcls.cli import BadInput
+from tune.auth import make_token, require_token
+from tune.resources import Node, Share
+from tune.stop import in_main_thread
+
+REACH = 10.0  # seconds in which a cluster's head must answer; Ray itself would try for minutes
+LOOK = 5.0  # seconds between two looks at the cluster's nodes
+
+# Ray's own loggers, tables and snapshots: the study and our table take their place.
+_QUIET_RAY = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def start_ray(address: str | None) -> None:
+    """Start Ray on this machine, for this search alone, or join the cluster at `address`.
+
+    SIGTERM keeps the handler that it has: Ray's own would exit without a word.
+
+    Raises:
+        BadInput: no cluster answers at `address`, or it does not take our token.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            _start()
+        else:
+            _join(address)
+    except SystemExit:  # Ray's handler
+        raise KeyboardInterrupt from None
+    finally:
+        if in_main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _start() -> None:
+    make_token()
+    # Ray turns 127.0.0.1 into the outward address, except where it knows no clusters.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the same for its servers
+    services.ConsolePopen = _OwnGroup
+    ray.init(
+        address="local",  # not the one that RAY_ADDRESS names
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def _join(address: str) -> None:
+    require_token(address)
+    try:
+        if "://" in address:
+            raise ValueError("expected HOST:PORT of the head node, or auto on a node of a cluster")
+        found = services.canonicalize_bootstrap_address_or_die(address)
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), REACH).close()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--address {address}: {_first_line(error)}") from None
+    try:
+        with _all_of_stderr():
+            ray.init(address=found, log_to_driver=False, logging_level=logging.WARNING)
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
+        raise BadInput(
+            f"--address {address}: something answers, but does not let this process in: another "
+            f"token than the cluster's, or not a node of it ({_first_line(error)})"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+@contextmanager
+def _all_of_stderr() -> Iterator[None]:
+    """Send what Ray's C++ side says to where Python's sys.stderr goes, a search's log."""
+    kept = os.dup(2)
+    os.dup2(sys.stderr.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+class _OwnGroup(subprocess.Popen[bytes]):
+    """Ray's servers in process groups of their own.
+
+    A SIGTERM to the driver's whole group (Slurm, systemd, a supervisor) would end them before the
+    driver has saved anything. They still die with the driver: Linux tells them to.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, process_group=0)
+
+
+def nodes() -> list[Node]:
+    """The living nodes of the cluster."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in resources]
+
+
+class FollowNodes(ray.tune.Callback):  # type: ignore[misc]
+    """As many trials at once as the nodes that are there have room for: they come and go."""
+
+    def __init__(self, limiter: ConcurrencyLimiter, share: Share, note: Callable[[str], None]):
+        self._limiter, self._share, self._note = limiter, share, note
+        self._looked = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as the Bridge: nobody reads Ray's snapshots
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        if time.monotonic() < self._looked + LOOK:
+            return
+        self._looked, found = time.monotonic(), nodes()
+        room = max(1, self._share.at_once(found))  # Ray waits for a node where there is none
+        if room != self._limiter.max_concurrent:
+            self._note(f"{len(found)} nodes: {room} trials at once")
+            self._limiter.set_max_concurrency(room)

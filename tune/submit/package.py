@@ -1,0 +1,89 @@
+"""What a job takes along to the cluster: the code, the space, and the data where it is small."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from pathlib import Path
+
+import lstmcls
+import search_spaces
+import tune
+from lstmcls.builtin import NAMES
+from lstmcls.cli import BadInput, nearest
+from lstmcls.dataset import read_info
+from tune.space import SearchSpace
+
+LARGEST = 50_000_000  # bytes of data that go with a job; Ray keeps the package in its head's memory
+PACKAGES = (lstmcls, tune, search_spaces)
+
+
+def pack(folder: Path, space: SearchSpace) -> str | None:
+    """Fill `folder` with what the job takes along; the data's path in it, None if it stays out.
+
+    Raises:
+        BadInput: there is no such data here, and none that the cluster could have.
+    """
+    for package in PACKAGES:
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(
+            source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+        )
+    data = _data(folder, space.data) if space.data else None
+    if data is not None:
+        space = dataclasses.replace(space, data=data)
+    (folder / "space.yaml").write_text(space.to_yaml(), encoding="utf-8")
+    return data
+
+
+def _data(folder: Path, data: str) -> str | None:
+    if data in NAMES or not _goes_along(data):
+        return None
+    source = Path(data)
+    # Under a name of its content: another job's file of the same name is another file.
+    packed = Path("data", _digest(source), source.name)
+    (folder / packed).parent.mkdir(parents=True)
+    if source.is_dir():
+        shutil.copytree(source, folder / packed)
+    else:
+        shutil.copy(source, folder / packed)
+    return str(packed)
+
+
+def size(path: Path) -> int:
+    """Bytes in a file or folder."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def _goes_along(data: str) -> bool:
+    path = Path(data)
+    if not path.exists():
+        if path.is_absolute():
+            return False  # the cluster may have it
+        raise BadInput(
+            f"--data {data}: no such file or folder here, and not the absolute path of one on the "
+            f"cluster; the built-in names are {', '.join(NAMES)}{nearest(data, NAMES)}"
+        )
+    if path.is_dir():
+        read_info(path)
+    if size(path) <= LARGEST:
+        return True
+    if path.is_absolute():
+        return False
+    raise BadInput(
+        f"--data {data}: {size(path) / 1e6:.0f} MB, at most {LARGEST / 1e6:.0f} MB go with a job; "
+        "copy it to storage that the cluster's nodes share and name its absolute path there"
+    )
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    for file in _files(path):
+        found.update(str(file.relative_to(path.parent)).encode())
+        found.update(file.read_bytes())
+    return found.hexdigest()[:8]
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,79 @@
+"""A search that is to run on a cluster: its name, its folder, its command.
+
+It stands in a folder that all nodes share as it would stand in a folder at home: the run goes to
+results/NAME there, prepared data to results/prepared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+from lstmcls.cli import BadInput
+from tune.options import add_search_options, with_options
+from tune.space import SearchSpace, load_space
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    shared: str  # the absolute path of the folder that all nodes share
+    space: SearchSpace
+    columns: tuple[str, ...]  # the options that name the columns of the data
+
+    @property
+    def folder(self) -> str:
+        return f"{self.shared}/results/{self.name}"
+
+    def with_data(self, data: str | None) -> Run:
+        """The same, with the data where the cluster finds it."""
+        return dataclasses.replace(self, space=dataclasses.replace(self.space, data=data))
+
+    def command(self) -> list[str]:
+        """The search, less its --space and --address; the same command again goes on with it.
+
+        `-P` keeps what happens to lie in the shared folder from being imported.
+        """
+        words = ["python", "-P", "-m", "tune.search", *self.columns]
+        return [*words, "--out", f"results/{self.name}", "--auto-resume"]
+
+
+def add_run_options(parser: argparse.ArgumentParser, shared: str | None) -> None:
+    """Those of every way to a cluster; `shared` is the default of --shared."""
+    add = parser.add_argument
+    add("--name", metavar="NAME", help="the run, results/NAME there (default: SPACE-TIME)")
+    add(
+        "--shared",
+        metavar="DIR",
+        default=shared,
+        required=shared is None,
+        help="a folder that all nodes share" + (f" (default: {shared})" if shared else ""),
+    )
+    add_search_options(parser)
+
+
+def read_run(args: argparse.Namespace) -> Run:
+    """The search that the options describe.
+
+    Raises:
+        BadInput: an option or the space cannot be used.
+    """
+    space = args.space or "full"
+    name = args.name or f"{Path(space).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    if not _NAME.fullmatch(name):
+        raise BadInput(f"--name {name}: expected letters, digits, '.', '_' and '-'")
+    if not PurePosixPath(args.shared).is_absolute():
+        raise BadInput(f"--shared {args.shared}: expected an absolute path, as all nodes see it")
+    columns = [("--text", args.text), ("--label", args.label)]
+    return Run(
+        name,
+        args.shared.rstrip("/"),
+        with_options(load_space(space), args, space),
+        tuple(word for option, value in columns if value for word in (option, value)),
+    )
