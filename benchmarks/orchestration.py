@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import statistics
 import subprocess
 import sys
@@ -159,7 +160,9 @@ def seconds_to_first_report(data: Path) -> float:
     with tempfile.TemporaryDirectory(dir=".") as out:
         command = ["-m", "tune.search", "--data", str(data), "--trials", "2", "--out", out]
         began = time.perf_counter()
-        with subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE) as search:
+        with subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as search:
             assert search.stderr is not None
             for line in search.stderr:
                 if b" epoch " in line:
@@ -176,6 +179,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
     args = parser.parse_args()
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files that nobody reads
     print(f"{described()}; a trial reports {REPORTS} times\n")
     if args.data:
         times = [seconds_to_first_report(args.data) for _ in range(3)]

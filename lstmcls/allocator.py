@@ -1,8 +1,7 @@
 """What a process that trains keeps of its memory.
 
 What tensors free is kept for the next ones. glibc gives large blocks back to the system when they
-are freed and asks for them again at the next step, which then pays a page fault for every 4 KiB:
-a tenth to a quarter of the time that an LSTM trains on a CPU.
+are freed and asks for them again at the next step, which then pays a page fault for every 4 KiB.
 
 What oneDNN prepares for a batch's shape is not kept: some 0.2 MB for each, whatever the sizes,
 80 MB a worker for 400 lengths. To prepare it again takes a millisecond a batch at most.
