@@ -111,6 +111,12 @@ def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> 
             f"# test accuracy {test['accuracy']:.4f}, {extra['level']:.0%} interval "
             f"[{low:.4f}, {high:.4f}], {test['rows']:,} rows\n"
         )
+        if "difference" in test:
+            low, high = test["difference_interval"]
+            head += (
+                f"# against the baseline on test: {test['difference']:+.4f}, "
+                f"{extra['level']:.0%} interval [{low:+.4f}, {high:+.4f}], paired by text\n"
+            )
     with replacing(run.best_config) as path:
         path.write_text(head + winner.config.to_yaml(), encoding="utf-8")
 

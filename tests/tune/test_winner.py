@@ -40,6 +40,14 @@ def test_a_confirmed_winner_says_how_sure_its_figures_are(tmp_path: Path) -> Non
     ]
 
 
+def test_the_difference_to_the_baseline_has_a_line_of_its_own(tmp_path: Path) -> None:
+    figures = confirmed(0.875, 0.75)
+    figures["test"] |= {"difference": 0.0125, "difference_interval": (-0.005, 0.03)}
+    assert head(tmp_path, **figures)[3] == (
+        "# against the baseline on test: +0.0125, 95% interval [-0.0050, +0.0300], paired by text"
+    )
+
+
 def test_one_run_has_no_spread(tmp_path: Path) -> None:
     assert head(tmp_path, **confirmed(0.875))[1] == "# on 1 fresh seed: val_accuracy 0.8750"
 
