@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from lstmcls.config import FIELDS, VARIANTS
 from tune.intervals import LEVEL
@@ -117,7 +117,7 @@ def fit(settings: list[Switches], values: NDArray[np.float64]) -> Fit | None:
         covariance=squares / freedom * np.linalg.inv(x.T @ x),
         deviation=math.sqrt(squares / freedom),
         freedom=freedom,
-        factor=float(stats.t.ppf((1 + LEVEL) / 2, freedom)),
+        factor=float(stdtrit(freedom, (1 + LEVEL) / 2)),
         replicated=replicated,
     )
 
