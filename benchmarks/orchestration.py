@@ -2,21 +2,19 @@
 
 `python benchmarks/orchestration.py` runs on one Ray, one after the other: a plain Tuner without
 and with `reuse_actors` (its loggers off), and our loop with each sampler: searcher, recorder,
-ASHA and journal as in a search, every report synced. A trial makes REPORTS reports. With DATA
-(a prepared folder) it also starts the command there and waits for its first report.
+ASHA and journal as in a search, every report synced. A trial makes REPORTS reports. With
+`--data` (a prepared folder) it first starts the command there and waits for its first report.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import logging
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,25 +28,28 @@ from machine import described
 
 from tune import loop
 from tune.cluster import start_ray
+from tune.log import logged_to
 from tune.resources import Share
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge
-from tune.space import load_space, parse_space
+from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
 from tune.study import SEARCH, make_sampler, open_study
 from tune.trial import REPORT_KEYS
 
 CORES = 2
 REPORTS = 4
-BLOCK = 200  # trials a line
+BLOCK = 200  # trials a line of the table
 NEW_ACTORS = 20  # trials of the plain Tuner that starts a process for each
+STARTS = 3  # of the command
 
 
 def our_trial(spec: dict[str, Any], data: None, order: None) -> None:
     """Later trials are better, so that ASHA stops none."""
     values = dict.fromkeys(REPORT_KEYS, 1 - 1 / (spec["number"] + 2))
     for step in range(1, REPORTS + 1):
-        ray.tune.report({**values, "step": step, "epoch": step / REPORTS, "note": ""})
+        epoch = spec["train"]["epochs"] * step / REPORTS
+        ray.tune.report({**values, "step": step, "epoch": epoch, "note": ""})
 
 
 def plain_trial(config: dict[str, Any]) -> None:
@@ -58,64 +59,59 @@ def plain_trial(config: dict[str, Any]) -> None:
 
 @dataclass
 class Watch(ray.tune.Callback):
-    """When trials end, and what the driver has used by then; a Callback and our listener."""
-
-    sampling: float = 0.0  # seconds
-    reported_at: float = 0.0  # the first time
-    marks: list[tuple[float, float, float, int]] = field(default_factory=list)
+    """When trials end, and what the driver has used by then: a Callback and our listener."""
 
     began: float = field(default_factory=time.perf_counter)
-
-    def mark(self) -> None:
-        now, busy = time.perf_counter(), time.process_time()
-        self.marks.append((now, busy, self.sampling, psutil.Process().memory_info().rss))
+    first_report: float = 0.0
+    sampling: float = 0.0  # seconds
+    marks: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def on_trial_result(self, **info: Any) -> None:
-        self.reported_at = self.reported_at or time.perf_counter()
+        self.first_report = self.first_report or time.perf_counter()
 
     def on_trial_complete(self, **info: Any) -> None:
-        self.mark()
+        used = psutil.Process().memory_info().rss / 2**20
+        self.marks.append((time.perf_counter(), time.process_time(), self.sampling, used))
 
     def reported(self, number: int, report: dict[str, Any]) -> None:
         self.on_trial_result()
 
     def finished(self, number: int, state: Any, why: str) -> None:
-        self.mark()
+        self.on_trial_complete()
 
-    def started(self, number: int, config: dict[str, Any]) -> None: ...
+    def started(self, number: int, config: Any) -> None: ...
     def retried(self, number: int, why: str) -> None: ...
     def note(self, text: str) -> None: ...
     def tick(self) -> None: ...
 
-    def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def timed_call(*args: Any, **kwargs: Any) -> Any:
-            before = time.perf_counter()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self.sampling += time.perf_counter() - before
-
-        return timed_call
-
-    def sampler(self, space: Any, number: int) -> optuna.samplers.BaseSampler:
+    def sampler(self, space: SearchSpace, number: int) -> optuna.samplers.BaseSampler:
+        """The sampler of a search, its time taken."""
         sampler = make_sampler(space, number)
         for name in ("infer_relative_search_space", "sample_relative", "sample_independent"):
-            setattr(sampler, name, self.timed(getattr(sampler, name)))
+            setattr(sampler, name, self._timed(getattr(sampler, name)))
         return sampler
 
-    def rows(self, what: str) -> list[str]:
-        """A line for each BLOCK of trials: between its first end and its last."""
-        ended, found = time.perf_counter(), []
-        for first in range(0, len(self.marks) - 1, BLOCK):
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any) -> Any:
+            before = time.perf_counter()
+            found = call(*args)
+            self.sampling += time.perf_counter() - before
+            return found
+
+        return timed
+
+    def rows(self, what: str) -> Iterator[str]:
+        """A line for each BLOCK of trials, from its first end to its last."""
+        ended, last = time.perf_counter(), len(self.marks)
+        for first in range(0, last, BLOCK):
             block = self.marks[first : first + BLOCK]
-            n = len(block) - 1
-            wall, busy, sampling, _ = (b - a for a, b in zip(block[0], block[-1], strict=True))
-            found.append(
-                f"| {what} | {first + 1} to {first + len(block)} | {(wall - sampling) / n:.3f} "
-                f"| {sampling / n:.3f} | {busy / n:.3f} | {block[-1][3] / 2**20:.0f} |"
-            )
-        starting, ending = self.reported_at - self.began, ended - self.marks[-1][0]
-        return [*found, f"| {what} | first report, end | {starting:.1f}, {ending:.1f} | | | |"]
+            a_trial = [(b - a) / (len(block) - 1) for a, b in zip(block[0], block[-1], strict=True)]
+            wall, busy, sampling, _ = a_trial
+            cells = [what, f"{first + 1} to {first + len(block)}", f"{wall - sampling:.3f}",
+                     f"{sampling:.3f}", f"{busy:.3f}", f"{block[-1][3]:.0f}"]  # fmt: skip
+            cells.append(f"{self.first_report - self.began:.1f}" if not first else "")
+            cells.append(f"{ended - self.marks[-1][0]:.1f}" if first + BLOCK >= last else "")
+            yield f"| {' | '.join(cells)} |"
 
 
 def run_plain(trials: int, reuse: bool) -> Watch:
@@ -130,43 +126,37 @@ def run_plain(trials: int, reuse: bool) -> Watch:
     return watch
 
 
-def run_ours(trials: int, sampler: str) -> Watch:
+def run_ours(trials: int, sampler: str, folder: Path) -> Watch:
     raw = {**load_space("full").to_dict(), "sampler": sampler, "budget": {"trials": trials}}
     space = parse_space(raw, "full.yaml")
     assert space.asha is not None
     watch = Watch()
-    # The journal on this disk, not in memory: syncs cost what they cost.
-    with (
-        tempfile.TemporaryDirectory(dir=".") as scratch,
-        patch.object(loop, "train_trial", our_trial),
-    ):
-        bridge = Bridge(
-            study=open_study(Path(scratch) / "study.journal", SEARCH, space.objective),
-            objective=space.objective,
-            suggest=space.suggest,
-            sampler=functools.partial(watch.sampler, space),
-            trials=trials,
-            listener=watch,
-            stop=Stop(space.objective),
-            checkpoints=Path(scratch) / "checkpoints",
-        )
-        asha = StudyASHA(space.asha, space.objective, space.max_epochs)
+    bridge = Bridge(
+        study=open_study(folder / f"{sampler}.journal", SEARCH, space.objective),
+        objective=space.objective,
+        suggest=space.suggest,
+        sampler=functools.partial(watch.sampler, space),
+        trials=trials,
+        listener=watch,
+        stop=Stop(space.objective),
+        checkpoints=folder / "checkpoints",
+    )
+    asha = StudyASHA(space.asha, space.objective, space.max_epochs)
+    with patch.object(loop, "train_trial", our_trial):
         loop.run_trials(bridge, None, None, Share(1, 0, CORES), asha)
     return watch
 
 
 def seconds_to_first_report(data: Path) -> float:
-    """From the start of the command to its first report."""
-    with tempfile.TemporaryDirectory(dir=".") as out:
-        command = ["-m", "tune.search", "--data", str(data), "--trials", "2", "--out", out]
+    """From the start of the command to the line of its first report."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["-m", "tune.search", "--data", str(data), "--out", f"{folder}/run"]
         began = time.perf_counter()
         with subprocess.Popen(
             [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as search:
             assert search.stderr is not None
-            for line in search.stderr:
-                if b" epoch " in line:
-                    break
+            next(line for line in search.stderr if b" epoch " in line)
             seconds = time.perf_counter() - began
             search.terminate()
             search.stderr.read()
@@ -175,24 +165,28 @@ def seconds_to_first_report(data: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
     args = parser.parse_args()
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files that nobody reads
-    print(f"{described()}; a trial reports {REPORTS} times\n")
+    print(f"{described()}\n")
     if args.data:
-        times = [seconds_to_first_report(args.data) for _ in range(3)]
-        print(f"command to first report: {statistics.median(times):.1f} s (of {len(times)})\n")
-    print("| search | trials | s a trial | sampler, s a trial | driver CPU, s a trial | RSS, MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    start_ray(None)
-    ray_only = {"plain Tuner": (NEW_ACTORS, False), "with reuse_actors": (BLOCK, True)}
-    for what, (trials, reuse) in ray_only.items():
-        print(*run_plain(trials, reuse).rows(what), sep="\n", flush=True)
-    for sampler in args.samplers:
-        print(*run_ours(args.trials, sampler).rows(f"ours, {sampler}"), sep="\n", flush=True)
-    ray.shutdown()
+        times = sorted(seconds_to_first_report(args.data) for _ in range(STARTS))
+        print(f"first report of the command: {', '.join(f'{t:.1f}' for t in times)} s\n")
+    print("| search | trials | s a trial | and sampling, s | driver CPU, s | driver, MB "
+          "| to the first report, s | after the last trial, s |")  # fmt: skip
+    print(f"|{' --- |' * 8}", flush=True)
+    # The journal on this disk, not in memory: syncs take what they take.
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        with logged_to(Path(scratch) / "search.log"):
+            start_ray(None)
+            lines = [*run_plain(NEW_ACTORS, False).rows("plain Tuner")]
+            lines += run_plain(args.trials, True).rows("with reuse_actors")
+            for sampler in args.samplers:
+                watch = run_ours(args.trials, sampler, Path(scratch))
+                lines += watch.rows(f"ours, {sampler}")
+            ray.shutdown()
+        print(*lines, sep="\n")
 
 
 if __name__ == "__main__":
