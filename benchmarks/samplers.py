@@ -13,7 +13,9 @@ import argparse
 import dataclasses
 import functools
 import math
+import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +42,7 @@ from tune.study import (
     enqueue,
     finish,
     frozen_trial,
+    open_study,
     ranked,
     read_study,
     record_report,
@@ -114,6 +117,18 @@ def _features(config: TrainConfig, epoch: float) -> list[float]:
 
 
 def search(
+    space: SearchSpace, name: str, curves: Curves, seconds: float, slots: int, seed: int
+) -> tuple[float, int]:
+    """(the true objective of the trial that looked best, trials) after simulated `seconds`."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = open_study(Path(folder) / "study.journal", SEARCH, space.objective)
+        return _search(
+            study, space, functools.partial(sampler, name, seed), curves, seconds, slots, seed
+        )
+
+
+def _search(
+    study: optuna.Study,
     space: SearchSpace,
     sampler: Callable[[int], BaseSampler],
     curves: Curves,
@@ -121,8 +136,6 @@ def search(
     slots: int,
     seed: int,
 ) -> tuple[float, int]:
-    """(the true objective of the trial that looked best, trials) after simulated `seconds`."""
-    study = optuna.create_study(direction=space.objective.direction)
     enqueue(study, space.enqueue)
     asha = StudyASHA(space.asha or Asha(), space.objective, space.max_epochs)
     random = np.random.default_rng([seed, 1])
@@ -191,11 +204,9 @@ def main() -> None:
     print("| --- | --- | ---: | ---: | ---: |")
     for points, searched in (("yes", space), ("no", dataclasses.replace(space, enqueue=()))):
         for name in ("random", *TPE):
-            found = [
-                search(searched, functools.partial(sampler, name, seed), curves,
-                       60 * args.minutes, args.slots, seed)
-                for seed in range(args.seeds)
-            ]  # fmt: skip
+            one = functools.partial(search, searched, name, curves, 60 * args.minutes, args.slots)
+            with ProcessPoolExecutor() as pool:
+                found = list(pool.map(one, range(args.seeds)))
             mean, _, half = mean_interval([value for value, _ in found])
             trials = np.mean([count for _, count in found])
             print(f"| {name} | {points} | {trials:.0f} | {mean:.4f} | ± {half:.4f} |", flush=True)
