@@ -26,6 +26,7 @@ from tune.resources import Node, Share
 from tune.stop import in_main_thread
 
 REACH = 10.0  # seconds in which a cluster's head must answer; Ray itself would try for minutes
+ANSWER = 2.0  # seconds in which a living node does
 LOOK = 5.0  # seconds between two looks at the cluster's nodes
 
 # Ray's own loggers, tables and snapshots: the study and our table take their place.
@@ -145,6 +146,19 @@ def nodes() -> list[Node]:
     """The living nodes of the cluster."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in resources]
+
+
+def node_lost(address: str | None) -> bool:
+    """Whether the node at `address` no longer answers, which Ray itself notices a minute later."""
+    if address is None:
+        return False
+    living = [n for n in ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == address]
+    try:
+        for node in living:
+            socket.create_connection((address, node["NodeManagerPort"]), ANSWER).close()
+    except OSError:
+        return True
+    return not living
 
 
 class FollowNodes(ray.tune.Callback):  # type: ignore[misc]

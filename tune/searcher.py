@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 
 from lstmcls.config import TrainConfig
 from tune.checkpoints import drop_all, drop_states, trial_folder
+from tune.cluster import node_lost
 from tune.space import Objective
 from tune.stop import GRACE, Stop
 from tune.study import (
@@ -31,10 +32,11 @@ from tune.study import (
     record_report,
     requeue,
 )
-from tune.trial import DIED, DISK_FULL, NOT_SHARED, OUT_OF_MEMORY, REPORT_KEYS
+from tune.trial import DIED, DISK_FULL, NODE_LOST, NOT_SHARED, OUT_OF_MEMORY, REPORT_KEYS
 
 TRACK_EVERY = 2.0  # seconds between two updates of the trackers
 MAX_FAILURES = 2  # times that a trial whose worker died is tried again
+MAX_LOSSES = 10  # the same where its whole node was lost: seldom the trial's doing
 
 logger = logging.getLogger(__name__)
 
@@ -108,11 +110,12 @@ class Bridge:
         self._keep(number, None if state == TrialState.FAIL else value)
         self.listener.finished(number, state, why)
 
-    def retry(self, number: int, why: str) -> None:
+    def retry(self, number: int, why: str, blamed: bool = True) -> None:
         """Put a running trial back in the queue; it goes on from its checkpoint."""
         trial = self.running.pop(number)
-        attempts = frozen_trial(self.study, number).user_attrs.get("attempts", 1)
-        trial.set_user_attr("attempts", attempts + 1)
+        name, first = ("attempts", 1) if blamed else ("losses", 0)
+        before = frozen_trial(self.study, number).user_attrs.get(name, first)
+        trial.set_user_attr(name, before + 1)
         requeue(self.study, number)
         self.listener.retried(number, why)
 
@@ -223,8 +226,9 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             self._bridge.listener.note("Ray itself has died; go on with --resume")
             return
         killed_for_memory = "OutOfMemory" in error or "running low on memory" in error
-        kind = OUT_OF_MEMORY if killed_for_memory else DIED
-        self._failed(trial.config["number"], kind, "its process ended")
+        lost = not killed_for_memory and node_lost(trial.node_ip)
+        kind = OUT_OF_MEMORY if killed_for_memory else NODE_LOST if lost else DIED
+        self._failed(trial.config["number"], kind, trial.node_ip if lost else "its process ended")
 
     def _failed(self, number: int, kind: str, why: str) -> None:
         """Try again what may go better the next time; end the rest as FAIL."""
@@ -238,6 +242,8 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             bridge.retry(number, f"{reason}; tried again with twice the resources")
         elif kind == DIED and attributes.get("attempts", 1) <= MAX_FAILURES:
             bridge.retry(number, f"{reason}; tried again")
+        elif kind == NODE_LOST and attributes.get("losses", 0) < MAX_LOSSES:
+            bridge.retry(number, f"{reason}; goes on elsewhere", blamed=False)
         else:
             bridge.end(number, TrialState.FAIL, reason)
 

@@ -30,7 +30,8 @@ REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens"
 # The kinds of failure.
 DIVERGED, RAISED = "diverged", "error"
 NOT_SHARED = "storage not shared"
-OUT_OF_MEMORY, DISK_FULL, DIED = "out of memory", "disk full", "worker died"
+OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
+DIED, NODE_LOST = "worker died", "node lost"
 
 
 @dataclass(frozen=True)

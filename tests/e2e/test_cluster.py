@@ -148,7 +148,7 @@ def test_nodes_come_and_go(cluster: Cluster, prepared_folder: Path) -> None:
             "trials on the new node",
         )
     cluster.kill(node)
-    cluster.until(lambda: cluster.log("wide").count("node was lost") == 2, "the loss")
+    cluster.until(lambda: cluster.log("wide").count("node lost: ") == 2, "the loss")
     assert cluster.submit("logs", "wide").returncode == 0, cluster.log("wide")
     log = cluster.log("wide")
     assert "1 trials at once" in log

@@ -11,7 +11,7 @@ from fakes import EPOCHS, Driver, in_memory, small_space
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from tune.searcher import MAX_FAILURES
+from tune.searcher import MAX_FAILURES, MAX_LOSSES
 from tune.study import finish
 from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY, RAISED, REPORT_KEYS
 
@@ -195,6 +195,25 @@ def test_a_dead_worker_is_tried_again_a_few_times(driver: Driver) -> None:
     assert found.state == TrialState.FAIL
     assert found.user_attrs["stopped"] == "worker died: its process ended"
     assert driver.start().config["number"] == 1
+
+
+def test_a_lost_node_is_not_held_against_its_trials(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.searcher.node_lost", lambda address: address == "10.0.0.5")
+    trial = driver.start()
+    for loss in range(MAX_LOSSES):
+        trial.node_ip = "10.0.0.5"
+        driver.die(trial, "ActorUnavailableError: Socket closed")
+        said = ("retried", 0, "node lost: 10.0.0.5; goes on elsewhere")
+        assert driver.heard.events[-1] == said
+        trial = driver.start()
+        assert trial.config["number"] == 0
+        assert driver.frozen(0).user_attrs["losses"] == loss + 1
+        assert "attempts" not in driver.frozen(0).user_attrs
+    trial.node_ip = "10.0.0.5"
+    driver.die(trial)  # so many nodes are not lost by chance
+    assert driver.frozen(0).state == TrialState.FAIL
 
 
 def test_no_trial_is_blamed_for_the_death_of_ray(driver: Driver) -> None:
