@@ -236,7 +236,7 @@ def test_budgets(prepared_folder: Path, tmp_path: Path) -> None:
     assert target.process.returncode == 0, target.err
     assert "target reached" in target.err
     assert len(trials(tmp_path / "target")) <= 2
-    short = search(tmp_path, "--space", space, "--out", "short", "--minutes", 0.4)
+    short = search(tmp_path, "--space", space, "--out", "short", "--minutes", 0.6)
     assert short.process.returncode == 0, short.err
     assert {t.user_attrs["stopped"] for t in trials(tmp_path / "short")} >= {"time is up"}
     assert not unfinished(tmp_path / "short")
