@@ -22,7 +22,7 @@ import torch
 from machine import described
 from torch import nn
 
-from lstmcls.allocator import keep_freed_memory
+from lstmcls.allocator import forget_shapes, keep_freed_memory
 from lstmcls.config import TrainConfig, config_from
 from lstmcls.dataset import Prepared, load_prepared, shuffled_batches
 from lstmcls.fit import TrainingState, fit
@@ -75,6 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
+    forget_shapes()  # both as a trial's process does
     print(described())
     print("| data | hidden | optimizer | fit(), tokens/s | bare nn.LSTM, tokens/s | ratio |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")

@@ -67,6 +67,9 @@ class TrainConfig:
     embedding_dim: int = _within(128, 1, 8192)
     hidden_size: int = _within(128, 1, 8192)  # per direction
     layers: int = _within(1, 1, 8)
+    mean_pooling: bool = False  # the mean over time beside the maximum or the last step
+    ngrams: int = _within(0, 0, 5)  # longest n-gram of tokens with weights of its own; 0: none
+    token_dropout: float = _within(0.0, 0, 1, high_open=True)  # share of tokens left out
 
     # The optimization.
     epochs: float = _within(3, 0, 10_000, low_open=True)  # passes over the training split
@@ -80,6 +83,7 @@ class TrainConfig:
     schedule: str = _one_of("constant", "constant", "cosine", "one_cycle")
     warmup: float = _within(0.0, 0, 1, high_open=True)  # share of all steps
     label_smoothing: float = _within(0.0, 0, 1, high_open=True)
+    averaging: float = _within(0.0, 0, 1, high_open=True)  # decay of the weights' mean; 0 is off
     mixed_precision: bool = True  # bf16 where the device is a CUDA GPU that has it
 
     # The reports and the randomness.

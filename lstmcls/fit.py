@@ -6,6 +6,7 @@ TrainingState saved after any report goes on to the same numbers in another proc
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,7 @@ class TrainingState:
     config: TrainConfig
     model: LSTMClassifier
     optimizer: torch.optim.Optimizer
+    averaged: LSTMClassifier | None  # its weights: the running mean of the model's
     random: dict[str, Tensor]
     reports: list[Report] = field(default_factory=list)
     batches: int = 0  # trained since the start
@@ -66,7 +68,13 @@ class TrainingState:
     ) -> TrainingState:
         torch.manual_seed(config.seed)
         model = LSTMClassifier(config, vocab_size, num_classes).to(device)
-        return cls(config, model, make_optimizer(config, model), _random_state())
+        averaged = copy.deepcopy(model) if config.averaging else None
+        return cls(config, model, make_optimizer(config, model), averaged, _random_state())
+
+    @property
+    def judged(self) -> LSTMClassifier:
+        """The model that is validated and kept."""
+        return self.averaged or self.model
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values only: loads under `torch.load(weights_only=True)`."""
@@ -74,6 +82,7 @@ class TrainingState:
             "config": self.config.to_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else None,
             "random": self.random,
             "reports": [asdict(report) for report in self.reports],
             "batches": self.batches,
@@ -87,6 +96,8 @@ class TrainingState:
         """Become the state that `to_dict` gave; the config must be the same."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.averaged:
+            self.averaged.load_state_dict(saved["averaged"])
         self.random = dict(saved["random"])
         self.reports = [Report(**report) for report in saved["reports"]]
         self.batches, self.tokens = saved["batches"], saved["tokens"]
@@ -142,7 +153,7 @@ def fit(
         _set_random_state(state.random)
         train_loss = _train_until(state, end, points[-1][0], train, train_rows, pad_to)
         with precision(config, device):
-            probabilities = class_probabilities(state.model, val, val_rows, pad_to)
+            probabilities = class_probabilities(state.judged, val, val_rows, pad_to)
         if not np.isfinite(probabilities).all():
             raise Diverged(f"the output is not finite after {epoch:g} epochs")
         state.seconds += time.perf_counter() - started
@@ -196,6 +207,7 @@ def _train_until(
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         state.optimizer.step()
         state.batches += 1
+        _average(state)
         state.tokens += int(lengths[batch].sum())
         loss_sum += loss.detach() * len(batch)
         seen += len(batch)
@@ -205,6 +217,20 @@ def _train_until(
     return round(float(loss_sum) / seen, 6)
 
 
+def _average(state: TrainingState) -> None:
+    """Move the averaged weights by `1 - decay` towards the model's (Polyak & Juditsky 1992).
+
+    The decay of batch n is (n + 1) / (n + 10) at most, so that a run's start is soon forgotten.
+    """
+    if state.averaged is None:
+        return
+    decay = min(state.config.averaging, (state.batches + 1) / (state.batches + 10))
+    with torch.no_grad():
+        torch._foreach_lerp_(
+            list(state.averaged.parameters()), list(state.model.parameters()), 1 - decay
+        )
+
+
 def _keep_best(state: TrainingState, report: Report, metric: str, mode: str) -> None:
     value, sign = report.metrics()[metric], 1 if mode == "max" else -1
     best = state.best.metrics()[metric] if state.best else math.nan
@@ -212,7 +238,8 @@ def _keep_best(state: TrainingState, report: Report, metric: str, mode: str) -> 
     if state.best is None or sign * value > sign * best or (value == value and best != best):
         state.best = report
         state.best_weights = {
-            name: tensor.detach().cpu().clone() for name, tensor in state.model.state_dict().items()
+            name: tensor.detach().cpu().clone()
+            for name, tensor in state.judged.state_dict().items()
         }
 
 

@@ -23,6 +23,7 @@ from lstmcls.config import TrainConfig
 from lstmcls.dataset import Rows, TokenDataset, ordered_batches
 
 EVAL_BATCH = 128  # rows of a forward pass without gradients
+NGRAM_BUCKETS = 2**18
 
 
 class LSTMClassifier(nn.Module):
@@ -37,6 +38,12 @@ class LSTMClassifier(nn.Module):
         zero_state: h0 and c0 are zeros; otherwise fresh N(0, 1) at every forward pass.
         max_pooling: maximum over time; otherwise the last time step (of the reverse
             direction: masked its own last step, counted its output at the row's last step).
+    Beyond the notebook:
+        mean_pooling: the mean over time is read too (concat pooling, Howard & Ruder 2018).
+        ngrams: every n-gram of up to so many tokens adds weights of its own to the logits, over
+            the square root of their number. They share NGRAM_BUCKETS rows by their hash, as in
+            fastText (Joulin et al. 2017); the LSTM beside them is wide & deep (Cheng et al. 2016).
+        token_dropout: in training, tokens whose vector is 0 (Iyyer et al. 2015, word dropout).
     """
 
     def __init__(self, config: TrainConfig, vocab_size: int, num_classes: int) -> None:
@@ -55,7 +62,8 @@ class LSTMClassifier(nn.Module):
             )
             for size in inputs
         )
-        self.head = nn.Linear(width, num_classes)
+        self.head = nn.Linear(width * (1 + config.mean_pooling), num_classes)
+        self.ngrams = _zeros(NGRAM_BUCKETS, num_classes) if config.ngrams else None
 
     def forward(self, ids: Tensor, lengths: Tensor, states: Tensor | None = None) -> Tensor:
         """Logits [B, C]; `states` as of `initial_states`, which draws them where none are given."""
@@ -68,7 +76,7 @@ class LSTMClassifier(nn.Module):
         real = steps < lengths[:, None]
         # The reverse direction reads real tokens from the last to the first, then padding.
         backwards = torch.where(real, lengths[:, None] - 1 - steps, steps)
-        x = self.embedding(ids)
+        x = self._drop_tokens(self.embedding(ids))
         if masked:
             x = self._drop_features(x)
         for depth, lstms in enumerate(self.lstms):
@@ -79,7 +87,7 @@ class LSTMClassifier(nn.Module):
                 x = self._drop_features(x) if masked else self._drop(x)
         features = self._pool(outputs, real, lengths, backwards)
         logits: Tensor = self.head(self._drop(features) if masked else features)
-        return logits
+        return logits if self.ngrams is None else logits + self._ngram_logits(ids, real)
 
     def initial_states(self, rows: int, generator: torch.Generator | None = None) -> Tensor | None:
         """h0 and c0 [layers, directions, 2, rows, H], drawn on the CPU; None: they are zeros."""
@@ -102,6 +110,16 @@ class LSTMClassifier(nn.Module):
     def _pool(
         self, outputs: list[Tensor], real: Tensor, lengths: Tensor, backwards: Tensor
     ) -> Tensor:
+        """Features [B, F] of each direction's output [B, T, H]."""
+        features = self._strongest_or_last(outputs, real, lengths, backwards)
+        if not self.config.mean_pooling:
+            return features
+        share = (real / lengths[:, None]).to(features.dtype)[:, None]
+        return torch.cat([features, *((share @ output)[:, 0] for output in outputs)], dim=1)
+
+    def _strongest_or_last(
+        self, outputs: list[Tensor], real: Tensor, lengths: Tensor, backwards: Tensor
+    ) -> Tensor:
         if self.config.max_pooling:
             # An LSTM's output lies in (-1, 1), so this keeps padding from being the maximum; the
             # backward pass of an addition costs next to nothing.
@@ -112,6 +130,27 @@ class LSTMClassifier(nn.Module):
         rows = torch.arange(lengths.shape[0], device=lengths.device)
         return torch.cat([output[rows, lengths - 1] for output in outputs], dim=1)
 
+    def _ngram_logits(self, ids: Tensor, real: Tensor) -> Tensor:
+        hashed = ids
+        rows, counted = [], []
+        for n in range(1, self.config.ngrams + 1):
+            if n > 1:
+                hashed = hashed[:, :-1] * 1_000_003 + ids[:, n - 1 :]
+            hashed = hashed % NGRAM_BUCKETS
+            rows.append(hashed)
+            counted.append(real[:, n - 1 :])
+        present = torch.cat(counted, dim=1)
+        weights = cast(nn.Embedding, self.ngrams)(torch.cat(rows, dim=1))
+        total: Tensor = (weights * present[..., None]).sum(dim=1)
+        return total / present.sum(dim=1, keepdim=True).sqrt()
+
+    def _drop_tokens(self, x: Tensor) -> Tensor:
+        """`x` [B, T, E] without a share of its tokens; not scaled up, as none of it is missed."""
+        if not self.training or not self.config.token_dropout:
+            return x
+        kept = torch.rand(x.shape[:2], device=x.device) >= self.config.token_dropout
+        return x * kept[..., None]
+
     def _drop(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.config.dropout, self.training)
 
@@ -119,6 +158,10 @@ class LSTMClassifier(nn.Module):
         if not self.training or not self.config.dropout:
             return x
         return x * self._drop(torch.ones_like(x[:, :1]))
+
+
+def _zeros(rows: int, width: int) -> nn.Embedding:
+    return nn.Embedding(rows, width, _weight=torch.zeros(rows, width))
 
 
 class _MaxOverTime(torch.autograd.Function):

@@ -79,6 +79,7 @@ RESUMED = {
     "momentum": {"optimizer": "sgd", "momentum": 0.9, "schedule": "one_cycle"},
     "counted": {"padding": "counted", "optimizer": "rmsprop", "zero_state": False},
     "adagrad": {"optimizer": "adagrad", "warmup": 0.2, "layers": 2},
+    "averaged": {"averaging": 0.9, "ngrams": 2, "token_dropout": 0.2, "mean_pooling": True},
 }
 
 
@@ -188,6 +189,26 @@ def test_every_optimizer_with_every_schedule(
     assert len(list(_fit(state, prepared))) == 2
     after = state.model.state_dict()
     assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_averaged_weights_are_the_running_mean_and_are_kept(
+    prepared: Prepared, tiny: TrainConfig
+) -> None:
+    often = {"epochs": 3, "batch_size": 160, "report_every": 0.5, "first_report": 0.5}
+    plain = _state(dataclasses.replace(tiny, **often), prepared)
+    means = [{name: weight.clone() for name, weight in plain.model.state_dict().items()}]
+    averaged = _state(dataclasses.replace(plain.config, averaging=0.3), prepared)
+    for trained, _ in enumerate(_fit(plain, prepared), start=1):
+        assert plain.batches == trained  # so that every step is seen here
+        decay = min(0.3, (trained + 1) / (trained + 10))
+        weights = plain.model.state_dict()
+        means.append({n: decay * mean + (1 - decay) * weights[n] for n, mean in means[-1].items()})
+    list(_fit(averaged, prepared))
+    _assert_same_weights(averaged.model.state_dict(), plain.model.state_dict())
+    assert averaged.best_weights is not None
+    assert averaged.best is not None
+    for name, weight in averaged.best_weights.items():
+        torch.testing.assert_close(weight, means[averaged.best.step][name])
 
 
 def test_label_smoothing_raises_the_loss_that_is_trained(

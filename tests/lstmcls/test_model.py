@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from typing import Any, cast
@@ -17,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import TokenDataset
-from lstmcls.model import LSTMClassifier, class_probabilities
+from lstmcls.model import NGRAM_BUCKETS, LSTMClassifier, class_probabilities
 
 VOCABULARY, CLASSES = 20, 3
 LENGTHS = [5, 1, 7, 3]
@@ -171,11 +172,14 @@ rows_of_lengths = st.lists(st.integers(1, 8), min_size=1, max_size=5)
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows_of_lengths, st.integers(0, 6), st.booleans(), st.booleans(), st.integers(1, 2))
+@given(rows_of_lengths, st.integers(0, 6), st.data())
 def test_masked_logits_do_not_depend_on_the_padding(
-    lengths: list[int], extra: int, bidirectional: bool, max_pooling: bool, layers: int
+    lengths: list[int], extra: int, data: st.DataObject
 ) -> None:
-    model = _model(bidirectional=bidirectional, max_pooling=max_pooling, layers=layers)
+    switches = ("bidirectional", "max_pooling", "mean_pooling")
+    numbers = {"layers": data.draw(st.integers(1, 2)), "ngrams": data.draw(st.integers(0, 3))}
+    model = _model(**{name: data.draw(st.booleans()) for name in switches}, **numbers)
+    _fill_ngrams(model)
     ids, row_lengths = _batch(lengths, pad_to=max(lengths) + extra)
     together = model(ids, row_lengths)
     for row, length in enumerate(lengths):
@@ -199,6 +203,56 @@ def test_max_pooling_ignores_padding_that_would_win() -> None:
     torch.testing.assert_close(
         model(ids, lengths)[0], model(ids[:1, :2], lengths[:1])[0], rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("max_pooling", [False, True])
+def test_mean_pooling_reads_the_mean_over_real_tokens_too(max_pooling: bool) -> None:
+    model = _model(bidirectional=True, max_pooling=max_pooling, mean_pooling=True)
+    ids, lengths = _batch(LENGTHS)
+    found = model(ids, lengths)
+    for row, length in enumerate(LENGTHS):
+        output = _reference_lstm(model)(model.embedding(ids[row : row + 1, :length]))[0][0]
+        ends = torch.cat([output[-1, :6], output[0, 6:]])
+        first = output.amax(dim=0) if max_pooling else ends
+        expected = model.head(torch.cat([first, output.mean(dim=0)]))
+        torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
+
+
+def _fill_ngrams(model: LSTMClassifier) -> None:
+    if model.ngrams is not None:
+        nn.init.normal_(model.ngrams.weight, generator=torch.Generator().manual_seed(2))
+
+
+def test_every_ngram_adds_its_weights() -> None:
+    model = _model(ngrams=3)
+    ids, lengths = _batch(LENGTHS)
+    without = model(ids, lengths)  # the weights begin as zeros
+    _fill_ngrams(model)
+    found = model(ids, lengths)
+    for row, length in enumerate(LENGTHS):
+        words = ids[row, :length].tolist()
+        grams = [words[i : i + n] for n in (1, 2, 3) for i in range(length - n + 1)]
+        buckets = [
+            functools.reduce(lambda hashed, word: hashed * 1_000_003 + word, gram) % NGRAM_BUCKETS
+            for gram in grams
+        ]
+        assert len(set(buckets)) == len({tuple(gram) for gram in grams})
+        added = cast(nn.Embedding, model.ngrams).weight[buckets].sum(dim=0) / len(grams) ** 0.5
+        torch.testing.assert_close(found[row], without[row] + added, rtol=1e-5, atol=1e-5)
+
+
+def test_token_dropout_leaves_out_whole_tokens_in_training() -> None:
+    model = _model(token_dropout=0.4)
+    seen: list[Tensor] = []
+    model.lstms[0][0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[index, union-attr, operator]
+    ids, lengths = _batch([50] * 20)
+    model(ids, lengths)
+    model.train()(ids, lengths)
+    vectors = model.embedding(ids)
+    torch.testing.assert_close(seen[0], vectors)
+    kept = (seen[1] == vectors).all(dim=2)
+    assert (kept | (seen[1] == 0).all(dim=2)).all()
+    assert 0.5 < kept.float().mean() < 0.7
 
 
 def _data(lengths: list[int]) -> TokenDataset:
