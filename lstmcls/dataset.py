@@ -58,10 +58,13 @@ class TokenDataset:
 
     def longest(self, rows: int) -> TokenDataset:
         """A copy of the longest `rows` rows."""
-        chosen = np.argsort(self.lengths, kind="stable")[-rows:]
-        texts = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in chosen]
+        return self.chosen(np.argsort(self.lengths, kind="stable")[-rows:])
+
+    def chosen(self, rows: NDArray[np.integer[Any]]) -> TokenDataset:
+        """A copy of the rows of these numbers, in their order."""
+        texts = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-        return TokenDataset(np.concatenate(texts), offsets, self.labels[chosen])
+        return TokenDataset(np.concatenate(texts), offsets, self.labels[rows])
 
     def on(self, device: torch.device | str) -> Rows:
         """The arrays as tensors: views of the same memory on a CPU, one copy on a GPU."""

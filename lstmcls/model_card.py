@@ -36,6 +36,7 @@ def model_card(
         "The best report of the training was chosen by these figures, so they are a little "
         "better than those to expect on new texts. "
         f"{_per_class_note(metrics)}",
+        *_linear(metrics.get("linear")),
         *_per_class(metrics.get("per_class")),
         "## Data",
         _table(("property", "value"), _flat(data, without={"labels", "sources", "format"})),
@@ -99,6 +100,15 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
             f"{_interval(test['difference_interval'], '+.4f')}, paired by text."
         )
     return parts
+
+
+def _linear(linear: Mapping[str, Any] | None) -> list[str]:
+    if not linear:
+        return []
+    return [
+        "For comparison, TF-IDF of n-grams with logistic regression on the same split: accuracy "
+        f"{_figure(linear['accuracy'])}, F1 {_figure(linear['f1'])}."
+    ]
 
 
 def _confirmed(metrics: Mapping[str, Any]) -> list[str]:

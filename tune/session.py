@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
+from lstmcls.linear import linear_metrics
 from tune import confirm, winner
 from tune.intervals import LEVEL
 from tune.live import Display
@@ -53,6 +54,7 @@ class Outcome:
     candidates: list[confirm.Candidate]  # confirmed, best mean first
     test: dict[str, Any] | None
     interrupted: bool
+    linear: dict[str, float] = field(default_factory=dict)  # of `linear_metrics`; empty: none
 
 
 class Session:
@@ -122,9 +124,11 @@ class Session:
         if test is not None:
             confirmation = [candidate.summary() for candidate in candidates]
             extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
+        if linear := {} if self._interrupted else self._linear():
+            extra["linear"] = linear
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
-        return came_to(found, candidates, test, self._interrupted)
+        return came_to(found, candidates, test, self._interrupted, linear)
 
     def _search(self) -> None:
         space = self.space
@@ -203,6 +207,13 @@ class Session:
         return RunFailed(
             f"{fault}; all that was reported is kept: mend that, then go on with "
             f"`python -m tune.search --resume {self.run.path}`"
+        )
+
+    def _linear(self) -> dict[str, float]:
+        self.display.note("a linear model is trained, to compare with")
+        splits, labels, objective = self.prepared.splits, self.prepared.labels, self.space.objective
+        return linear_metrics(
+            splits["train"], splits["val"], len(labels), objective.metric, objective.mode
         )
 
     def _stop(self, share: float, target: float | None) -> Stop:

@@ -40,9 +40,10 @@ def summary(outcome: Outcome) -> str:
     ]
     if not outcome.candidates:
         why = "off" if not space.confirm.top else "no time was left for it"
-        return "\n".join([*lines, f"confirmation: {why}"])
+        return "\n".join([*lines, f"confirmation: {why}", *_linear_line(outcome)])
     lines.append(f"confirmed on fresh seeds, {metric}:")
     lines += [_candidate_line(candidate) for candidate in outcome.candidates]
+    lines += _linear_line(outcome)
     if outcome.test is not None:
         test = outcome.test
         low, high = test["accuracy_interval"]
@@ -57,6 +58,22 @@ def summary(outcome: Outcome) -> str:
                 f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example)"
             )
     return "\n".join(lines)
+
+
+def _linear_line(outcome: Outcome) -> list[str]:
+    """What a linear model reaches, and whether that is more than the winner does."""
+    if not outcome.linear:
+        return []
+    objective, winner = outcome.space.objective, outcome.winner
+    assert winner is not None
+    value = outcome.linear[objective.metric.removeprefix("val_")]
+    ours = winner.report["objective"]
+    if outcome.candidates:
+        ours = outcome.candidates[0].summary()["mean"]
+    better = ", better than the winner" if objective.better(value, ours) else ""
+    return [
+        f"a linear model (TF-IDF, logistic regression), {objective.metric}: {value:.4f}{better}"
+    ]
 
 
 def _candidate_line(candidate: Candidate) -> str:

@@ -70,7 +70,7 @@ def export(
     Args:
         extra: `objective` (the metric's name) and, of a confirmed winner, `test` (from
             `look_at_test`), `confirmation` (the candidates' summaries, the winner's first) and
-            `level` (of their intervals).
+            `level` (of their intervals); `linear`, what a linear model reaches.
 
     Raises:
         RunFailed: the weights are gone or damaged.

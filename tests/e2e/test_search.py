@@ -70,6 +70,8 @@ def test_what_it_says(finished: Driver) -> None:
     assert "\x1b" not in finished.err + finished.out
     for words in ("winner:", "confirmed on fresh seeds", "95% interval", "example: «", "the base"):
         assert words in finished.out
+    metrics = json.loads((finished.folder / "run/best/metrics.json").read_text(encoding="utf-8"))
+    assert f"val_accuracy: {metrics['linear']['accuracy']:.4f}" in finished.out
     assert finished.out.strip().splitlines()[-1].endswith(str(finished.folder / "run"))
 
 

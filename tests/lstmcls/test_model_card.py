@@ -63,3 +63,9 @@ def test_a_training_without_a_search_has_neither_section() -> None:
     assert "## Confirmation" not in text
     assert "test split" not in text
     assert "| accuracy | 0.5000 |" in text
+
+
+def test_a_linear_model_is_named_for_comparison() -> None:
+    text = card(linear={"accuracy": 0.81234, "f1": 0.8, "train_rows": 10, "val_rows": 5})
+    assert "logistic regression on the same split: accuracy 0.8123, F1 0.8000." in text
+    assert "logistic" not in card()

@@ -156,6 +156,10 @@ def test_the_confirmed_winner(folder: Path) -> None:
         },
     }  # fmt: skip
     shown = text_of(winner.section(dataclasses.replace(record, metrics=metrics)))
+    assert "linear" not in shown
+    linear = {"linear": {"accuracy": 0.8123}}
+    with_it = text_of(winner.section(dataclasses.replace(record, metrics=metrics | linear)))
+    assert "of a linear model 0.8123" in with_it
     assert "0.8000 ± 0.0248" in shown
     assert "standard deviation 0.0100" in shown
     assert "validation accuracy in the search 0.9000 epoch 2; the best of 2 trials" in shown

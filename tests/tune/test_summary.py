@@ -77,6 +77,15 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
     ]
 
 
+@pytest.mark.parametrize(("value", "better"), [(0.8, ""), (0.9, ", better than the winner")])
+def test_a_linear_model_is_shown_beside_it(prepared: Prepared, value: float, better: str) -> None:
+    candidates = [Candidate(7, CONFIG, baseline=True, runs=runs(0.875, 0.75, 0.8125))]
+    shown = f"a linear model (TF-IDF, logistic regression), val_accuracy: {value:.4f}{better}"
+    for changes in ({}, {"candidates": candidates}):
+        text = summary(outcome(prepared, linear={"accuracy": value, "loss": 0.4}, **changes))
+        assert shown in text.splitlines()
+
+
 def test_a_winner_that_is_the_baseline_is_compared_with_nothing(prepared: Prepared) -> None:
     candidates = [Candidate(7, CONFIG, baseline=True, runs=runs(0.875, 0.75))]
     test = {"accuracy": 0.825, "rows": 40, "accuracy_interval": (0.8, 0.85)}

@@ -76,6 +76,11 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
         of = amount(len(record.ranked), "trial")
         rest = f"epoch {report['epoch']:g}; the best of {of}, so likely too good"
         yield _merit(f"{metric} in the search", report["objective"], math.nan, rest)
+    linear = (record.metrics or {}).get("linear")
+    if linear is not None:
+        value = number(linear[record.objective.metric.removeprefix("val_")])
+        rest = "TF-IDF of n-grams, logistic regression: what a search should beat"
+        yield _merit(f"{metric} of a linear model", value, math.nan, rest)
     test = (record.metrics or {}).get("test")
     if test is not None:
         rest = f"{LEVEL:.0%} interval {interval_text(test['accuracy_interval'])}"

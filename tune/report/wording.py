@@ -15,6 +15,8 @@ _UNITS = {
     "dropout": "share of features",
     "embedding_dim": "units",
     "hidden_size": "units a direction",
+    "ngrams": "tokens, at most",
+    "token_dropout": "share of tokens",
     "epochs": "passes over the data",
     "batch_size": "texts",
     "warmup": "share of all steps",
