@@ -170,6 +170,14 @@ def test_the_confirmed_winner(folder: Path) -> None:
     assert "not confirmed" not in shown
 
 
+def test_a_winner_that_was_not_the_searchs_best_is_not_called_so(folder: Path) -> None:
+    record = of_trials(folder, small_space(), {"objectives": [0.5]}, {"objectives": [0.9]})
+    metrics = {"trial": 0, "confirmation": [confirmation()]}
+    shown = text_of(winner.section(dataclasses.replace(record, metrics=metrics)))
+    assert "in the search 0.5000 epoch 1; rank 2 of 2 trials" in shown
+    assert "the best of" not in shown
+
+
 def test_one_confirming_run_has_no_interval(folder: Path) -> None:
     record = of_trials(folder, small_space(), {"objectives": [0.5]})
     one = confirmation(runs=1, mean=0.8, deviation=None, half_width=None, values=[0.8])
@@ -379,6 +387,13 @@ def test_texts_are_escaped_and_read_in_their_own_direction(
     assert "&lt; b &gt;" in shown
     assert '<blockquote dir="auto">' in shown
     assert "<i>" not in shown
+
+
+def test_classes_that_are_never_confused(with_best: Record) -> None:
+    matrix = [[5, 0, 0], [0, 6, 0], [0, 0, 7]]
+    shown = text_of("".join(mistakes._matrix(matrix, ["a", "b", "c"], "test")))
+    assert shown.startswith("Of 18 test texts 18 are classified rightly.")
+    assert "Most often confused" not in shown
 
 
 def test_fifty_classes(with_best: Record) -> None:

@@ -72,7 +72,7 @@ def _matrix(matrix: list[list[int]], labels: Sequence[str], split: str) -> list[
             for t, p in pairs
         ]
         header = ("labelled", "taken for", "texts", "share of the class")
-        parts += ["<h3>Most often confused</h3>", table_html(header, rows)]
+        parts += ["<h3>Most often confused</h3>", table_html(header, rows)] if rows else []
     return parts
 
 

@@ -71,11 +71,12 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
             deviation = number(best["deviation"])
             spread = f"± half the {LEVEL:.0%} interval; standard deviation {deviation:.4f}"
         yield _merit(f"{metric}, mean of {amount(runs, 'fresh seed')}", best["mean"], half, spread)
-    report = next((r for t, r in record.ranked if t.number == record.winner), None)
-    if report is not None:
-        of = amount(len(record.ranked), "trial")
-        rest = f"epoch {report['epoch']:g}; the best of {of}, so likely too good"
-        yield _merit(f"{metric} in the search", report["objective"], math.nan, rest)
+    for rank, (trial, report) in enumerate(record.ranked, start=1):
+        if trial.number == record.winner:
+            of = amount(len(record.ranked), "trial")
+            place = f"the best of {of}, so likely too good" if rank == 1 else f"rank {rank} of {of}"
+            rest = f"epoch {report['epoch']:g}; {place}"
+            yield _merit(f"{metric} in the search", report["objective"], math.nan, rest)
     linear = (record.metrics or {}).get("linear")
     if linear is not None:
         value = number(linear[record.objective.metric.removeprefix("val_")])
