@@ -16,7 +16,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from lstmcls.cli import BadInput
-from lstmcls.config import FIELDS
+from lstmcls.config import FIELDS, TrainConfig
 from lstmcls.files import replacing
 from lstmcls.metrics import OBJECTIVES
 from tune.run_folder import RunFolder
@@ -114,16 +114,20 @@ def reports_table(studies: Sequence[optuna.Study]) -> pd.DataFrame:
 
 
 def settings_table(space: SearchSpace, study: optuna.Study) -> pd.DataFrame:
-    """A row a trial that began: its TrainConfig's fields, `variant` and `value`.
+    """A row a TrainConfig that a trial began with: its fields, `variant` and `value`.
 
-    The value is NaN where the trial did not train to its end.
+    The value is NaN where no trial of it trained to its end. A second trial of the same one, seed
+    included, has the same value and would pass for a replicate.
     """
-    rows = []
+    values: dict[TrainConfig, float] = {}
     for trial in study.get_trials(deepcopy=False):
         with suppress(BadInput):  # it has no parameters yet, or none that go together
             config = space.config(trial.params)
-            value = trial.value if trial.state == TrialState.COMPLETE else math.nan
-            rows.append({**config.to_dict(), "variant": config.variant, "value": value})
+            value = trial.value if trial.state == TrialState.COMPLETE else None
+            if value is not None:
+                values[config] = value
+            values.setdefault(config, math.nan)
+    rows = [{**c.to_dict(), "variant": c.variant, "value": value} for c, value in values.items()]
     return pd.DataFrame(rows, columns=[*FIELDS, "variant", "value"])
 
 

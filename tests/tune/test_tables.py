@@ -205,3 +205,13 @@ def test_the_settings_are_configs_and_a_value_where_a_trial_trained_to_its_end(
     assert (table.variant == "improved").all()
     empty = settings_table(SPACE, optuna.create_study())
     assert (len(empty), empty.columns.tolist()) == (0, table.columns.tolist())
+
+
+def test_a_configuration_that_was_tried_twice_counts_once(folder: Path) -> None:
+    """The same seed gives the same value: a second trial says nothing of the noise."""
+    study = opened(folder / "study.journal", SPACE)
+    finished(study, SPACE.suggest, [0.5], TrialState.PRUNED, **ADAM)
+    finished(study, SPACE.suggest, [0.75], **ADAM)
+    finished(study, SPACE.suggest, [0.75], **ADAM)
+    finished(study, SPACE.suggest, [0.25], TrialState.PRUNED, **ADAM)
+    assert settings_table(SPACE, study).value.tolist() == [0.75]
