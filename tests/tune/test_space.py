@@ -314,6 +314,15 @@ def test_grid_of_a_conditional_space() -> None:
     assert space.budget.trials == 5
 
 
+@pytest.mark.parametrize(
+    ("budget", "trials"),
+    [({}, 6), ({"minutes": 5}, 6), ({"trials": 4}, 4), ({"trials": 7}, 6), ({"target": 0.9}, 6)],
+)
+def test_a_search_of_a_grid_ends_with_its_last_point(budget: dict[str, Any], trials: int) -> None:
+    raw = {"space": {"layers": {"int": [1, 6]}}, "sampler": "grid", "budget": budget}
+    assert parse_space(raw, "x").budget.trials == trials
+
+
 def test_grid_needs_finite_values() -> None:
     with pytest.raises(BadInput, match="lr_sgd, lr_adam without steps"):
         parse_space(BASE, "x").grid()

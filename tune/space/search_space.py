@@ -27,7 +27,6 @@ from tune.space.points import grid_points, read_points, sample_point
 from tune.space.reading import EXAMPLE, read_parameters
 from tune.space.settings import (
     DEFAULT_GRACE,
-    DEFAULT_TRIALS,
     Asha,
     Budget,
     Confirm,
@@ -180,9 +179,7 @@ def _parse(raw: dict[str, Any], faults: Faults) -> SearchSpace:
     objective = read_objective(faults, stated.get("objective", {}))
     sampler = read_sampler(faults, stated.get("sampler", {}))
     _check_seeds(faults, parameters, sampler)
-    trials = DEFAULT_TRIALS
-    if sampler.name == "grid" and sound:
-        trials = _grid_size(faults, parameters)
+    points = _grid_size(faults, parameters) if sampler.name == "grid" and sound else None
     space = SearchSpace(
         parameters=parameters,
         fixed=fixed,
@@ -190,7 +187,7 @@ def _parse(raw: dict[str, Any], faults: Faults) -> SearchSpace:
         objective=objective,
         sampler=sampler,
         asha=_read_asha(faults, raw, parameters, fixed, sound),
-        budget=read_budget(faults, stated.get("budget", {}), objective, trials),
+        budget=read_budget(faults, stated.get("budget", {}), objective, points),
         resources=read_resources(faults, stated.get("resources", {})),
         confirm=read_confirm(faults, raw.get("confirm", {})),
         seed=as_whole(faults, "seed", stated.get("seed", 0), 0, LARGEST_SEED) or 0,
@@ -272,7 +269,7 @@ def _read_data(faults: Faults, raw: Any) -> str | None:
     return raw
 
 
-def _grid_size(faults: Faults, parameters: Sequence[Parameter]) -> int:
+def _grid_size(faults: Faults, parameters: Sequence[Parameter]) -> int | None:
     endless = [parameter for parameter in parameters if parameter.values() is None]
     for parameter in endless:
         faults.add(
@@ -281,7 +278,7 @@ def _grid_size(faults: Faults, parameters: Sequence[Parameter]) -> int:
             f"{list(parameter.bounds())} without a step",
         )
     if endless:
-        return DEFAULT_TRIALS
+        return None
     size = sum(1 for _ in itertools.islice(grid_points(parameters), LARGEST_GRID + 1))
     if size > LARGEST_GRID:
         faults.add("sampler.name", f"the grid has more than {LARGEST_GRID} points; use another")

@@ -140,14 +140,18 @@ def read_asha(faults: Faults, raw: Any, *, first_report: float, max_epochs: floa
     return Asha(grace or DEFAULT_GRACE, factor or Asha.reduction_factor)
 
 
-def read_budget(faults: Faults, raw: Any, objective: Objective, default_trials: int) -> Budget:
-    """The `budget:` section; `default_trials` where it says nothing."""
+def read_budget(
+    faults: Faults, raw: Any, objective: Objective, points: int | None = None
+) -> Budget:
+    """The `budget:` section; of a grid of `points` there are no more trials than these."""
     section = as_mapping(faults, "budget", raw, "{trials: 60, minutes: 10}") or {}
     check_keys(faults, "budget.", section, ("trials", "minutes", "target"))
     given = {key: value for key, value in section.items() if value is not None}
     if not given:
-        return Budget(default_trials)
+        return Budget(points or DEFAULT_TRIALS)
     trials = as_whole(faults, "budget.trials", given["trials"], 1) if "trials" in given else None
+    if points is not None:
+        trials = min(trials or points, points)
     minutes = target = None
     if "minutes" in given:
         minutes = as_number(faults, "budget.minutes", given["minutes"], 0, low_open=True)
