@@ -118,11 +118,14 @@ def drop_outdated(study: optuna.Study, candidates: list[Candidate]) -> None:
 
 
 def enqueue_points(study: optuna.Study, points: list[dict[str, int]]) -> None:
-    """Enqueue the points that are not there yet; one that was overtaken in the queue may return."""
+    """Enqueue the points that are not there yet.
+
+    One that was overtaken in the queue may return, and one whose run was cut short by the time.
+    """
     known = [
         trial.system_attrs.get("fixed_params")
         for trial in study.get_trials(deepcopy=False)
-        if trial.user_attrs.get("stopped") != OVERTAKEN
+        if trial.state != TrialState.PRUNED and trial.user_attrs.get("stopped") != OVERTAKEN
     ]
     for point in points:
         if point not in known:

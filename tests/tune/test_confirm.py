@@ -201,6 +201,22 @@ def test_an_interrupted_run_of_an_overtaken_candidate_is_dropped_too(folder: Pat
     assert [trial.state.name for trial in study.get_trials()] == ["FAIL", "WAITING"]
 
 
+def test_a_run_that_time_cut_short_comes_back_when_there_is_more(folder: Path) -> None:
+    the_space = space(seeds=1)
+    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
+    chosen = candidates(the_space)
+    points = confirmation_points(the_space, chosen)
+    enqueue_points(study, points)
+    for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.PRUNED, None)):
+        trial = study.ask()
+        suggest_run(chosen, trial)
+        finish(study, trial.number, state, "time is up", value)
+    for _ in range(2):
+        enqueue_points(study, points)
+        assert [t.state.name for t in study.get_trials()] == ["COMPLETE", "PRUNED", "WAITING"]
+    assert study.get_trials()[2].system_attrs["fixed_params"] == points[1]
+
+
 # The ranking.
 
 
