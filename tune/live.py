@@ -70,8 +70,7 @@ class Display:
         """
         self._study, self._total, self._deadline, self._then = study, total, deadline, then
         self._running.clear()
-        best = ranked(study, self._objective)[:1]
-        self._best = (best[0][1]["objective"], best[0][0].number) if best else None
+        self._look_for_best()
         if self._quiet:
             return
         done = len([trial for trial in _trials(study) if trial.state.is_finished()])
@@ -114,6 +113,8 @@ class Display:
 
     def finished(self, number: int, state: TrialState, why: str) -> None:
         config = self._running.pop(number, None)
+        if state == TrialState.FAIL and self._best is not None and self._best[1] == number:
+            self._look_for_best()
         if self._live is None or state == TrialState.FAIL:
             variant = f"{config.variant} " if config else ""
             params = _short(self._params(number))
@@ -139,6 +140,10 @@ class Display:
             self._size = self._console.size
             self._console.clear()
         self._live.update(self._table(), refresh=True)
+
+    def _look_for_best(self) -> None:
+        best = ranked(self._study, self._objective)[:1]
+        self._best = (best[0][1]["objective"], best[0][0].number) if best else None
 
     def _params(self, number: int) -> dict[str, Any]:
         params = frozen_trial(self._study, number).params

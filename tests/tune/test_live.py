@@ -135,6 +135,19 @@ def test_less_may_be_better(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "  0.5000  0.7500  " in drawn(search.display)[2]
 
 
+def test_a_trial_that_fails_is_the_best_no_longer(
+    study: optuna.Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = Search(study, Display(SPACE, quiet=False))
+    search.display.phase(study)
+    good, bad, other = search.start(), search.start(), search.start()
+    search.report(good, 0.5)
+    search.report(bad, 0.75)
+    search.end(bad, TrialState.FAIL, "diverged: the loss is nan")
+    search.report(other, 0.25)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("0.2500, best 0.5000 (trial 0)")
+
+
 def in_terminal(width: int = 80, height: int = 40) -> tuple[Display, io.StringIO]:
     display, screen = Display(SPACE, quiet=False), io.StringIO()
     display._console = Console(file=screen, force_terminal=True, width=width, height=height)
