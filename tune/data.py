@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pyarrow as pa
 
@@ -64,3 +65,20 @@ def stored_frame(frame: pd.DataFrame) -> Path:
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise BadInput(f"data: a frame that Parquet cannot hold ({error})") from None
     return path
+
+
+def data_digest(folder: Path) -> str:
+    """Another one for other rows, another split or other token ids of a prepared folder."""
+    content = (folder / "dataset.json").read_bytes() + (folder / "tokenizer.json").read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def require_same_data(study: optuna.Study, folder: Path) -> None:
+    """Compare the data in `folder` with that which the search began with.
+
+    Raises:
+        BadInput: it has changed; old weights and new token ids do not go together.
+    """
+    found = data_digest(folder)
+    if study.user_attrs.get("data", found) != found:
+        raise BadInput(f"{folder}: was prepared anew since this search began; begin another one")

@@ -24,7 +24,7 @@ from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, nearest, run
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
 from tune.cluster import nodes, start_ray
-from tune.data import prepared_folder, stored_frame
+from tune.data import prepared_folder, require_same_data, stored_frame
 from tune.journal import repair_journal
 from tune.live import Display
 from tune.log import logged_to
@@ -38,6 +38,7 @@ from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
 from tune.storage import check_storage
+from tune.study import SEARCH, read_study
 from tune.summary import comparison, example, summary
 from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points
@@ -158,8 +159,12 @@ def _search(
     args: argparse.Namespace,
     command: str,
 ) -> Outcome:
-    if folder.journal.exists() and (dropped := repair_journal(folder.journal)):
-        display.note(f"{folder.journal.name}: a last line cut short ({dropped} bytes) was dropped")
+    if folder.journal.exists():
+        if dropped := repair_journal(folder.journal):
+            name = folder.journal.name
+            display.note(f"{name}: a last line cut short ({dropped} bytes) was dropped")
+        if study := read_study(folder.journal, SEARCH):
+            require_same_data(study, prepared.folder)
     points: list[dict[str, Any]] = []
     if args.warm_start is not None:
         points, left_out = warm_start_points(space, existing_run(args.warm_start))

@@ -18,6 +18,7 @@ from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
 from lstmcls.linear import linear_metrics
 from tune import confirm, winner
+from tune.data import data_digest
 from tune.intervals import LEVEL
 from tune.live import Display
 from tune.loop import run_trials
@@ -78,6 +79,8 @@ class Session:
         self._spent = seconds_spent([self.search, self.confirmation])
         self._started = time.monotonic()
         self._interrupted = False
+        if "data" not in self.search.user_attrs:
+            self.search.set_user_attr("data", data_digest(prepared.folder))
         sittings = len([key for key in self.search.user_attrs if key.startswith("sitting_")])
         self.search.set_user_attr(f"sitting_{sittings}", time.time())
         self.search.set_user_attr(f"command_{sittings}", command)

@@ -16,7 +16,7 @@ from driving import write_space
 
 from lstmcls.artifact import NEEDED
 from lstmcls.cli import run
-from tune.space import load_space
+from tune.space import Objective, load_space
 from tune.study import SEARCH, open_study
 
 SPACE = """\
@@ -101,6 +101,11 @@ def _another_tokenizer(place: Path) -> None:
 def _damaged_middle(place: Path) -> None:
     path = place / "run" / "study.journal"
     path.write_bytes(b'{"op_code": 0,\n' + path.read_bytes())
+
+
+def _begun_with_other_data(place: Path) -> None:
+    study = open_study(place / "run" / "study.journal", SEARCH, Objective())
+    study.set_user_attr("data", "other")
 
 
 def _nothing(place: Path) -> None:
@@ -237,6 +242,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, "--resume run --seed 1", _nothing, "a resumed search keeps"),
     (SEARCHING, "--resume run --set lr=1", _nothing, "a resumed search keeps"),
     (SEARCHING, "--resume run", _damaged_middle, "line 1 is damaged"),
+    (SEARCHING, "--resume run", _begun_with_other_data, "data: was prepared anew"),
     (SEARCHING, "--resume run", _cut("run/space.yaml"), "run/space.yaml"),
     (SEARCHING, "--resume run", _gone("data/train.parquet"), "train.parquet missing"),
     (SEARCHING, f"{NEW} --address 127.0.0.1:9", _nothing, "Connection refused"),

@@ -12,7 +12,9 @@ import pytest
 from conftest import ENVIRONMENT
 from driving import Driver, search, trials, write_space
 
+from tune.data import data_digest
 from tune.space import load_space
+from tune.study import SEARCH, read_study
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def _run(folder: Path, *arguments: object) -> str:
     return done.stdout
 
 
-def test_the_run_folder_is_complete(finished: Driver) -> None:
+def test_the_run_folder_is_complete(finished: Driver, prepared_folder: Path) -> None:
     run = finished.folder / "run"
     assert finished.process.returncode == 0, finished.err
     names = {path.name for path in run.iterdir()}
@@ -52,6 +54,9 @@ def test_the_run_folder_is_complete(finished: Driver) -> None:
         "search.log",
     }  # fmt: skip
     assert load_space(str(run / "space.yaml")).budget.trials == 6
+    study = read_study(run / "study.journal", SEARCH)
+    assert study is not None
+    assert study.user_attrs["data"] == data_digest(prepared_folder)
     table = pd.read_parquet(run / "trials.parquet")
     assert set(table.state) <= {"COMPLETE", "PRUNED"}
     searched = table[table.study == "search"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 from conftest import reviews, write_csv
 
 from lstmcls.cli import BadInput
 from lstmcls.dataset import load_prepared
-from tune.data import prepared_folder, stored_frame
+from lstmcls.prepare import prepare
+from tune.data import data_digest, prepared_folder, require_same_data, stored_frame
 
 
 @pytest.fixture
@@ -103,3 +105,17 @@ def test_a_frame_with_an_index_and_missing_texts(home: Path) -> None:
     prepared = load_prepared(made(str(stored_frame(frame))))
     rows = prepared.info["rows"]
     assert (rows["read"], rows["empty"], rows["train"]) == (60, 1, 47)
+
+
+def test_a_search_goes_on_with_the_data_that_it_began_with_alone(home: Path) -> None:
+    data = home / "data"
+    prepare(["shop.csv"], data, progress=False)
+    study = optuna.create_study()
+    require_same_data(study, data)
+    study.set_user_attr("data", data_digest(data))
+    prepare(["shop.csv"], data, progress=False)
+    require_same_data(study, data)
+    for changed in ({"seed": 1}, {"max_length": 5}, {"vocab_size": 20}):
+        prepare(["shop.csv"], data, progress=False, **changed)
+        with pytest.raises(BadInput, match="was prepared anew"):
+            require_same_data(study, data)
