@@ -127,7 +127,7 @@ def _name(args: argparse.Namespace) -> str:
 def _resumed(args: argparse.Namespace) -> SearchSpace:
     folder = existing_run(args.resume)
     for option in ("space", "data", "text", "label", "out", "seed", "set", "warm_start"):
-        if getattr(args, option):
+        if getattr(args, option) not in (None, []):
             raise BadInput(
                 f"--{option.replace('_', '-')}: a resumed search keeps what it was started with; "
                 "only its budget and its resources can change"

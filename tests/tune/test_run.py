@@ -134,3 +134,8 @@ def test_bad_options_start_nothing(
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {
         path.name for path in tmp_path.glob("results/prepared/frame-*.parquet")
     }
+
+
+def test_a_resume_refuses_another_seed_also_where_it_is_0(run_folder: RunFolder) -> None:
+    with pytest.raises(BadInput, match="--seed: a resumed search keeps"):
+        tune.search(resume=run_folder.path, seed=0)
