@@ -106,7 +106,11 @@ def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
             trackers.append(TensorBoard(folder, space.objective))
         if mlflow is not None:
             trackers.append(MLflow(mlflow, folder, space.objective, display.note))
-        return _search(folder, space, prepared, display, trackers, args, command)
+        try:
+            return _search(folder, space, prepared, display, trackers, args, command)
+        except BadInput:  # of another run, the cluster or its resources
+            folder.take_back()
+            raise
 
 
 def _new(args: argparse.Namespace) -> SearchSpace:
@@ -190,12 +194,10 @@ def _search(
                 try_report(folder, display.note)
         except KeyboardInterrupt:
             if not folder.journal.exists():
+                folder.take_back()
                 raise
             again = _resume(folder, args.address)
             raise KeyboardInterrupt(f"stopped at once; go on with: {again}") from None
-        except BadInput:  # of the cluster or its resources
-            folder.take_back()
-            raise
         finally:
             display.close()
             ray.shutdown()

@@ -108,6 +108,12 @@ def _begun_with_other_data(place: Path) -> None:
     study.set_user_attr("data", "other")
 
 
+def _damaged_other_run(place: Path) -> None:
+    (place / "other").mkdir()
+    (place / "other" / "space.yaml").write_text("space: [", encoding="utf-8")
+    (place / "other" / "study.journal").touch()
+
+
 def _nothing(place: Path) -> None:
     pass
 
@@ -237,6 +243,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, "--space space.yaml --out good.csv/new", _nothing, "cannot be made"),
     (SEARCHING, "--space space.yaml --out run", _nothing, "go on with --resume run"),
     (SEARCHING, f"{NEW} --warm-start model", _nothing, "not the folder of a search"),
+    (SEARCHING, f"{NEW} --warm-start other", _damaged_other_run, "other/space.yaml"),
     (SEARCHING, "--resume none", _nothing, "not the folder of a search"),
     (SEARCHING, "--resume model", _nothing, "not the folder of a search"),
     (SEARCHING, "--resume run --seed 1", _nothing, "a resumed search keeps"),
