@@ -34,8 +34,15 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def read_study(journal: Path, name: str) -> optuna.Study | None:
-    """The study `name` of a journal, where there is one; nothing can be written to it."""
-    return _load(ReadOnly(journal), name)
+    """The study `name` of a journal, where there is one; nothing can be written to it.
+
+    Raises:
+        BadInput: a line of the journal is damaged.
+    """
+    try:
+        return _load(ReadOnly(journal), name)
+    except ValueError:  # JSON's
+        raise BadInput(f"{journal}: a line is damaged; restore it from a backup") from None
 
 
 def open_study(journal: Path, name: str, objective: Objective) -> optuna.Study:

@@ -120,7 +120,7 @@ def _nothing(place: Path) -> None:
 
 PREPARE, TRAIN, EVALUATE = "lstmcls.prepare", "lstmcls.train", "lstmcls.evaluate"
 PREDICT, SEARCHING, EXPORT = "lstmcls.predict", "tune.search", "tune.export"
-SUBMIT = "tune.submit.__main__"
+SUBMIT, REPORT = "tune.submit.__main__", "tune.report.__main__"
 JOB = "--space space.yaml --shared /shared"
 NODES = "--space space.yaml --cpus-per-node 1 --time 1:00"
 NEW = "--space space.yaml --out new"
@@ -244,6 +244,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, "--space space.yaml --out run", _nothing, "go on with --resume run"),
     (SEARCHING, f"{NEW} --warm-start model", _nothing, "not the folder of a search"),
     (SEARCHING, f"{NEW} --warm-start other", _damaged_other_run, "other/space.yaml"),
+    (SEARCHING, f"{NEW} --warm-start run", _damaged_middle, "run/study.journal: a line is damaged"),
     (SEARCHING, "--resume none", _nothing, "not the folder of a search"),
     (SEARCHING, "--resume model", _nothing, "not the folder of a search"),
     (SEARCHING, "--resume run --seed 1", _nothing, "a resumed search keeps"),
@@ -268,6 +269,8 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SUBMIT, f"slurm {NODES} --nodes 0", _nothing, "--nodes: expected 1 or more"),
     (SUBMIT, f"slurm {NODES} --data none.csv", _nothing, "none.csv: no such file or folder"),
     (SUBMIT, "k8s --image i --claim c --name A", _nothing, "lower-case letters"),
+    (REPORT, "none", _nothing, "not the folder of a search"),
+    (REPORT, "run", _damaged_middle, "study.journal: a line is damaged"),
     (EXPORT, "none --to new", _nothing, "not the folder of a search"),
     (EXPORT, "run --to new", _nothing, "has no winner yet"),
     (EXPORT, "run --to data", _winner, "not empty"),
