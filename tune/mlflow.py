@@ -80,21 +80,26 @@ class MLflow:
         with self._forgiving():
             for study in self._studies.values():
                 self._catch_up(study)
-            if winner is None or self._experiment is None:
-                return
-            for former in self._search("tags.winner = 'true'"):
-                self._client.delete_tag(former.info.run_id, "winner")
-            for key in self._whole:
-                if key[0] == f"{SEARCH} {winner}":
-                    self._client.log_artifacts(self._runs[key], str(self._run.best), "model")
-                    self._client.set_tag(self._runs[key], "winner", "true")
+            if winner is not None and self._experiment is not None:
+                self._tag(winner)
+
+    def _tag(self, winner: int) -> None:
+        """Tag the winner's run, which gets the model, and no other run of this search."""
+        tagged = {run.info.run_id for run in self._search("tags.winner = 'true'")}
+        search = self._studies[SEARCH]
+        for trial in search.get_trials(deepcopy=False):
+            key = _key(search, trial)
+            if trial.number == winner and key in self._whole:
+                self._client.log_artifacts(self._runs[key], str(self._run.best), "model")
+                self._client.set_tag(self._runs[key], "winner", "true")
+            elif self._runs.get(key) in tagged:
+                self._client.delete_tag(self._runs[key], "winner")
 
     def _catch_up(self, study: optuna.Study) -> None:
         if self._experiment is None:
             self._open()
         for trial in study.get_trials(deepcopy=False):
-            # Another search may have had a folder, and so an experiment, of the same name.
-            key = f"{study.study_name} {trial.number}", _milliseconds(trial.datetime_start)
+            key = _key(study, trial)
             if trial.state.is_finished() and key not in self._whole:
                 self._write(trial, key)
                 self._whole.add(key)
@@ -157,7 +162,13 @@ class MLflow:
             yield
         except (MlflowException, OSError) as error:
             self._pause = time.monotonic() + PAUSE
-            self._say(f"MLflow: {str(error).splitlines()[0]}; what is missing is written later")
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            self._say(f"MLflow: {why}; what is missing is written later")
+
+
+def _key(study: optuna.Study, trial: FrozenTrial) -> Key:
+    """Another search may have had a folder, and so an experiment, of the same name."""
+    return f"{study.study_name} {trial.number}", _milliseconds(trial.datetime_start)
 
 
 def _milliseconds(when: datetime | None) -> int:

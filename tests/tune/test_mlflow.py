@@ -91,6 +91,21 @@ def test_later_sittings_add_what_is_missing(folder: Path, study: optuna.Study, c
     ]
 
 
+def test_another_search_of_the_same_name_keeps_its_winner(
+    folder: Path, study: optuna.Study, client: Any
+) -> None:
+    other = opened(folder / "other.journal", SPACE)
+    finished(other, SPACE.suggest, [0.5])
+    for name, number in (("a", 0), ("b", 1)):
+        run = RunFolder(folder / name / "shop")
+        run.best.mkdir(parents=True)
+        mlflow = MLflow(client, run, SPACE.objective, print)
+        mlflow.update(other if name == "a" else study)
+        mlflow.close(number)
+    winners = [each for each in runs(client, run) if each.data.tags.get("winner")]
+    assert [each.data.tags["trial"] for each in winners] == ["search 0", "search 1"]
+
+
 def test_a_server_that_goes_away_stops_nothing(
     folder: Path, study: optuna.Study, client: Any, tmp_path: Path
 ) -> None:
