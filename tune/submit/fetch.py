@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 import time
 import uuid
+import zlib
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlencode
@@ -55,7 +56,7 @@ def fetch(jobs: Jobs, id_: str, to: Path) -> None:
             for block in answer.iter_content(1 << 20):
                 output.write(block)
             _unpack(output, folder)
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
         raise RunFailed(f"{to}: {run} did not arrive whole ({error})") from None
 
 
