@@ -23,7 +23,7 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	test -d $(BENCH)/reviews || $(BIN)/python -m lstmcls.prepare reviews --out $(BENCH)/reviews
+	test -d $(BENCH)/reviews || $(BIN)/python -m lstmcls.prepare reviews --tokenizer bpe --out $(BENCH)/reviews
 	$(BIN)/python benchmarks/training.py $(BENCH)/reviews
 	$(BIN)/python benchmarks/orchestration.py $(BENCH)/reviews
 	$(BIN)/python benchmarks/memory.py $(BENCH)/reviews

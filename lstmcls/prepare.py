@@ -20,11 +20,9 @@ from lstmcls.files import replacing_folder
 from lstmcls.reading import ENDINGS, LABEL_NAMES, TEXT_NAMES, Source, open_file
 from lstmcls.splitting import DROPPED, FATES, SPLITS, TEST, TRAIN, sample, split_rows
 from lstmcls.tokenizer import (
-    AUTO,
     KINDS,
     VOCABULARY,
     check_choice,
-    suited_kind,
     train_on_batches,
 )
 
@@ -40,7 +38,7 @@ def prepare(
     *,
     text: str | None = None,
     label: str | None = None,
-    tokenizer: str = AUTO,
+    tokenizer: str = KINDS[0],
     vocab_size: int | None = None,
     max_length: int = 400,
     split: Sequence[float] = (0.8, 0.1, 0.1),
@@ -55,7 +53,8 @@ def prepare(
     at most, drawn at random. `out` appears whole or not at all.
 
     Args:
-        tokenizer: word, char, bpe, or auto: bpe for scripts written without spaces, else word.
+        tokenizer: word (of scripts written without spaces, such as Chinese, a character is one),
+            char or bpe.
         vocab_size: the largest number of ids (None: 8,000 for bpe, 30,000 otherwise).
         max_length: tokens kept of a text, from its start.
         split: shares of train, val and test, which sum to 1. With an official test set the
@@ -76,9 +75,6 @@ def prepare(
     survey = passes.survey(sources, official, progress)
     split_rows(survey.fate, survey.codes, survey.labels, shares, seed)
     training = survey.fate == TRAIN
-    if tokenizer == AUTO:
-        first = next(texts for texts in passes.texts(sources, training) if texts)
-        tokenizer = suited_kind(first)
     chosen = sample(training, LEARNT_FROM, seed)
     shown = passes.shown(
         passes.texts(sources, chosen), "training the tokenizer", int(chosen.sum()), len, progress
@@ -241,10 +237,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--label", metavar="COL", help=f"label column (default: {', '.join(LABEL_NAMES)})")
     add(
         "--tokenizer",
-        default=AUTO,
+        default=KINDS[0],
         metavar="KIND",
-        help=f"{', '.join(KINDS)} or auto (default): bpe where words are not set apart by "
-        "spaces, as in Chinese, else word; learned from the training split alone",
+        help=f"{', '.join(KINDS)} (default: {KINDS[0]}, of which a character is one in scripts "
+        "without spaces, such as Chinese); learned from the training split alone",
     )
     add(
         "--vocab-size",

@@ -7,7 +7,6 @@ Id 0 is [PAD] and id 1 is [UNK] in every vocabulary. Neither can be typed: the l
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from lstmcls.cli import BadInput, nearest
 
 KINDS = ("word", "char", "bpe")
-AUTO = "auto"
 # The largest number of ids where nobody names one. BPE reaches every text with fewer pieces.
 VOCABULARY = {"word": 30_000, "char": 30_000, "bpe": 8_000}
 PAD, UNK = "[PAD]", "[UNK]"
@@ -26,11 +24,6 @@ SMALLEST_VOCABULARY = 3  # the two above and one token
 
 # Scripts written without spaces: a run of them is a sentence and not a word.
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_SPACELESS_RANGES = (
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-)
-_SPACELESS_LETTER = re.compile(f"[{_SPACELESS_RANGES}]")
-_SPACELESS_SHARE = 0.3  # of a text's characters, above which BPE suits it better than words
 # Every character that is not white space belongs to exactly one match, so no text is lost.
 _WORD = rf"[\w&&[^{_SPACELESS}]]+|[{_SPACELESS}]\p{{M}}*|[^\s\w]"
 _SPAN = r"\w+|[^\s\w]"
@@ -67,25 +60,15 @@ def train_on_batches(kind: str, batches: Iterable[list[str]], vocab_size: int) -
 
 def check_choice(kind: str, vocab_size: int | None) -> None:
     """Raises BadInput where `train_tokenizer` would."""
-    if kind not in (*KINDS, AUTO):
+    if kind not in KINDS:
         raise BadInput(
-            f"tokenizer: expected one of {', '.join((AUTO, *KINDS))}, got {kind!r}"
-            f"{nearest(kind, KINDS)}"
+            f"tokenizer: expected one of {', '.join(KINDS)}, got {kind!r}{nearest(kind, KINDS)}"
         )
     if vocab_size is not None and vocab_size < SMALLEST_VOCABULARY:
         raise BadInput(
             f"vocab-size: expected at least {SMALLEST_VOCABULARY} "
             f"({PAD}, {UNK} and one token), got {vocab_size}"
         )
-
-
-def suited_kind(texts: Iterable[str]) -> str:
-    """`bpe` for texts mostly in scripts without spaces (it finds their words), else `word`."""
-    letters = spaceless = 0
-    for text in texts:
-        letters += len(text)
-        spaceless += len(_SPACELESS_LETTER.findall(text))
-    return "bpe" if spaceless > _SPACELESS_SHARE * letters else "word"
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
