@@ -153,6 +153,8 @@ def _open(
 ) -> tuple[list[Source], Source | None]:
     if not inputs:
         raise BadInput(f"no input; give files or one of {', '.join(builtin.NAMES)}")
+    if (text or label) and test is None and not set(inputs) - set(builtin.NAMES):
+        raise BadInput(f"--text and --label are for files; {', '.join(inputs)} is none")
     sources: list[Source] = []
     official = open_file(Path(test), text, label) if test is not None else None
     for name in inputs:

@@ -27,6 +27,8 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
         BadInput: no such data, or it cannot be prepared.
     """
     path = Path(data)
+    if (text or label) and (path.is_dir() or data in NAMES):
+        raise BadInput(f"--text and --label are for files; {data} is none")
     if path.is_dir():
         read_info(path)
         return path.resolve()
