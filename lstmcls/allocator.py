@@ -3,8 +3,8 @@
 What tensors free is kept for the next ones. glibc gives large blocks back to the system when they
 are freed and asks for them again at the next step, which then pays a page fault for every 4 KiB.
 
-What oneDNN prepares for a batch's shape is not kept: some 0.2 MB for each, whatever the sizes,
-80 MB a worker for 400 lengths. To prepare it again takes a millisecond a batch at most.
+What oneDNN prepares for a batch's shape is not kept: there is one for almost every length of a
+text, so all of them take memory in every worker, and each is soon made again.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from lstmcls.tokenizer import load_tokenizer
 FORMAT = 1  # of a prepared folder; raised when its files change
 SPLITS = ("train", "val", "test")
 # Rows are sorted by length inside windows of about this many batches, then batches are shuffled:
-# 1 to 4 % padding, and still a different mix of rows in every batch of every epoch.
+# little padding, and still a different mix of rows in every batch of every epoch.
 WINDOW = 200
 FEWEST = 16  # rows that are worth a forward pass
 

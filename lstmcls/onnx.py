@@ -54,8 +54,8 @@ def write_onnx(artifact: Artifact, path: Path) -> None:
     axes = {"input_ids": {0: "batch", 1: "length"}, "lengths": {0: "batch"}}
     axes |= {"initial_states": {3: "batch"}, "probabilities": {0: "batch"}}
     with warnings.catch_warnings():
-        # dynamo=True needs onnxscript besides, takes 30 times as long, and with PyTorch 2.13
-        # fixes the length to the example's in most of these networks.
+        # dynamo=True needs onnxscript besides, takes far longer, and with PyTorch 2.13 fixes the
+        # length to the example's in most of these networks.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,

@@ -1,8 +1,7 @@
 """The three passes of `prepare` over its sources, batch by batch.
 
 What to keep (`survey`), what the tokenizer learns from (`texts`), the ids (`write`). Between
-them only small arrays with one entry a row are held, some 100 bytes a row while duplicates are
-looked for.
+them only arrays with one entry a row are held, most of them while duplicates are looked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Raw labelled texts to a prepared folder: train, val and test as ids, and their tokenizer.
 
-The sources are read three times in small batches, so memory does not grow with their length.
+The sources are read three times in small batches: of each row a few numbers are held, not its text.
 """
 
 from __future__ import annotations

@@ -220,6 +220,8 @@ def _json_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
                 raise BadInput(
                     f"{path}: line {number}: '{label}' is neither text nor number: {name!r:.60}"
                 )
+            if isinstance(name, str):
+                name = _whole_characters(name)
             yield _whole_characters(content or ""), label_name(name)
 
     return batched(fields())

@@ -134,7 +134,7 @@ class _LeanNode(ray_node.Node):  # type: ignore[misc]
     """Ray's node without its dashboard, its autoscaler and its reader of logs.
 
     Nobody here asks them anything. They are three Python processes, one of which `ray.init` waits
-    for, and they take two seconds of CPU time when the first workers need it.
+    for, and they take CPU time when the first workers need it.
     """
 
     def start_api_server(self, **options: Any) -> None: ...

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lstmcls.artifact import Artifact
 from lstmcls.config import FIELDS, VARIANTS
-from lstmcls.dataset import Prepared
+from lstmcls.dataset import Prepared, unlabelled
 from tune.ablation import SWITCHES, ablation_text, analyse
 from tune.confirm import Candidate
 from tune.intervals import LEVEL, mean_interval
@@ -39,7 +39,7 @@ def summary(outcome: Outcome) -> str:
         f"({outcome.prepared.info['rows']['val']:,} validation rows; it chose the winner)",
     ]
     if not outcome.candidates:
-        why = "off" if not space.confirm.top else "no time was left for it"
+        why = "off" if not space.confirm.top else "none of its runs came to its end"
         return "\n".join([*lines, f"confirmation: {why}", *_linear_line(outcome)])
     lines.append(f"confirmed on fresh seeds, {metric}:")
     lines += [_candidate_line(candidate) for candidate in outcome.candidates]
@@ -127,7 +127,7 @@ def example(artifact: Artifact, prepared: Prepared) -> str:
     row = int(abs(val.lengths - 20).argmin())  # long enough to say something, short enough to show
     ids = val.ids[val.offsets[row] : val.offsets[row + 1]].tolist()
     text = artifact.tokenizer.decode(ids)
-    probabilities = artifact.probabilities([text])[0]
+    probabilities = artifact.row_probabilities(unlabelled([ids]))[0]
     label = artifact.labels[int(probabilities.argmax())]
     truth = artifact.labels[int(val.labels[row])]
     shown = text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"

@@ -236,7 +236,12 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, f"{NEW} --data model", _nothing, "not a prepared folder"),
     (SEARCHING, f"{NEW} --data good.csv --text comment", _nothing, "no column 'comment'"),
     (SEARCHING, f"{NEW} --text comment", _nothing, "--text and --label are for files"),
-    (SEARCHING, f"{NEW} --data reviews --label stars", _nothing, "are for files; reviews is none"),
+    (
+        SEARCHING,
+        f"{NEW} --data reviews --label stars",
+        _nothing,
+        "--text and --label are for files",
+    ),
     (SEARCHING, NEW, _cut("data/val.parquet"), "cannot be read"),
     (SEARCHING, NEW, _info(format=99), "format 99"),
     (SEARCHING, NEW, _gone("data/tokenizer.json"), "tokenizer.json missing"),

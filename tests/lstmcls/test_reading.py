@@ -141,6 +141,12 @@ def test_half_a_surrogate_pair_in_json_is_replaced(tmp_path: Path) -> None:
     assert rows(open_file(path)) == [("a\ufffd", "1"), ("😀", "0")]
 
 
+def test_half_a_surrogate_pair_in_a_label_is_replaced_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "label": "\\ud83d"}\n{"text": "b", "label": true}\n')
+    assert rows(open_file(path)) == [("a", "\ufffd"), ("b", "true")]
+
+
 def test_named_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id,comment,stars,label\n1,fine,5,x\n")

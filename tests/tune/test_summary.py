@@ -13,7 +13,8 @@ import pytest
 from fakes import a_report, finished, in_memory, opened, small_space
 
 from lstmcls.artifact import load_artifact
-from lstmcls.dataset import Prepared
+from lstmcls.dataset import Prepared, unlabelled
+from lstmcls.tokenizer import UNK_ID
 from tune.confirm import Candidate
 from tune.run_folder import RunFolder
 from tune.session import Outcome
@@ -48,7 +49,7 @@ def test_the_winner_and_its_settings(prepared: Prepared) -> None:
     assert (settings["hidden_size"], settings["optimizer"]) == ("32", "adam")
     assert "seed" not in settings
     assert lines[2] == "val_accuracy: 0.8765 at epoch 1.5 (40 validation rows; it chose the winner)"
-    assert lines[3:] == ["confirmation: no time was left for it"]
+    assert lines[3:] == ["confirmation: none of its runs came to its end"]
 
 
 def test_no_confirmation_was_wanted(prepared: Prepared) -> None:
@@ -157,16 +158,26 @@ def test_what_differs_in_more_than_the_variant_is_not_compared(folder: Path) -> 
 def test_the_example_is_a_validation_text_and_what_the_model_says(
     trained: Path, prepared: Prepared
 ) -> None:
-    artifact = load_artifact(trained)
+    artifact, val = load_artifact(trained), prepared.splits["val"]
+    probabilities = artifact.row_probabilities(val)
     line = example(artifact, prepared)
     assert line.startswith("example: «")
     text, said = line.removeprefix("example: «").split("» is ")
     assert len(text) <= WIDTH
-    label, rest = said.split(" (")
-    assert label in artifact.labels
-    probability = float(rest.split(";")[0])
-    found = artifact.probabilities([text])[0]
-    if not text.endswith("…"):
-        assert found.max() == pytest.approx(probability, abs=0.006)
-        assert artifact.labels[found.argmax()] == label
-    assert rest.split("labelled ")[1].removesuffix(")") in artifact.labels
+    row = int(abs(val.lengths - 20).argmin())
+    assert text.split() == artifact.tokenizer.decode(val.ids[slice(*val.offsets[row:][:2])]).split()
+    label, truth = artifact.labels[probabilities[row].argmax()], artifact.labels[val.labels[row]]
+    assert said == f"{label} ({probabilities[row].max():.2f}; labelled {truth})"
+
+
+def test_the_example_is_judged_by_its_ids_and_not_by_how_they_read(
+    trained: Path, prepared: Prepared
+) -> None:
+    """An unknown word reads as [UNK], which is three tokens when it is read again."""
+    artifact = load_artifact(trained)
+    ids = [UNK_ID, UNK_ID, UNK_ID, UNK_ID, artifact.tokenizer.token_to_id("bad")]
+    val = unlabelled([ids])
+    line = example(artifact, dataclasses.replace(prepared, splits={"val": val}))
+    assert f"({artifact.row_probabilities(val).max():.2f};" in line
+    read_again = artifact.probabilities([artifact.tokenizer.decode(ids)])
+    assert f"({read_again.max():.2f};" not in line
