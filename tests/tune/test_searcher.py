@@ -174,7 +174,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_trial_to_the_next_one(driver: D
     assert driver.stop.fault == driver.stop.reason == "disk full: No space left on device"
     assert driver.stop.stop_all()
     assert driver.searcher.suggest("x") == Searcher.FINISHED
-    again = Driver(driver.bridge.checkpoints.parent, driver.space).start()
+    again = Driver(driver.checkpoints.parent, driver.space).start()
     assert again.config == {**trial.config, "recorded": 1}
 
 
@@ -223,7 +223,7 @@ def test_no_trial_is_blamed_for_the_death_of_ray(driver: Driver) -> None:
     assert driver.stop.fault == "Ray itself has died"
     assert "go on with --resume" in str(driver.heard.events[-1])
     assert "attempts" not in driver.frozen(0).user_attrs
-    again = Driver(driver.bridge.checkpoints.parent, driver.space).start()
+    again = Driver(driver.checkpoints.parent, driver.space).start()
     assert again.config == {**trial.config, "recorded": 1}
 
 
@@ -266,12 +266,12 @@ def test_the_target_is_seen(folder: Path) -> None:
 def test_the_weights_of_the_best_alone_are_kept(driver: Driver) -> None:
     driver.train(driver.start(), 0.5, 0.25, 0.25)
     assert driver.kept() == {0}
-    assert list(driver.bridge.folder(0).glob("*.pt")) == []
+    assert driver.left(0) == {"best-000001.safetensors"}
     driver.train(driver.start(), 0.25)
     assert driver.kept() == {0}
     driver.train(driver.start(), 0.75)  # a pruned one
     assert driver.kept() == {2}
-    assert not driver.bridge.folder(0).exists()
+    assert not driver.left(0)
     driver.fail(driver.start(), DIVERGED)
     assert driver.kept() == {2}
 
@@ -298,7 +298,7 @@ def test_running_trials_keep_theirs(driver: Driver) -> None:
     driver.report(one, 0.5)
     driver.train(two, 0.75)
     assert driver.kept() == {0, 1}
-    assert list(driver.bridge.folder(0).glob("*.pt"))
+    assert "000001.pt" in driver.left(0)
 
 
 def test_the_confirmation_keeps_all(folder: Path) -> None:
@@ -306,7 +306,7 @@ def test_the_confirmation_keeps_all(folder: Path) -> None:
     for objective in (0.5, 0.25, 0.75):
         driver.train(driver.start(), objective)
     assert driver.kept() == {0, 1, 2}
-    assert not list(driver.bridge.checkpoints.rglob("*.pt"))
+    assert not list(driver.checkpoints.rglob("*.pt"))
 
 
 def test_the_next_sitting_knows_the_best(folder: Path) -> None:
@@ -347,7 +347,7 @@ def test_what_a_death_left_behind_is_swept_up(folder: Path) -> None:
     assert driver.kept() == {0, 1, 2}
     Driver(folder, small_space(), trials=4)
     assert driver.kept() == {2}
-    assert not list(driver.bridge.checkpoints.rglob("*.pt"))
+    assert not list(driver.checkpoints.rglob("*.pt"))
 
 
 def test_a_failure_keeps_the_reports_before_it(driver: Driver) -> None:
