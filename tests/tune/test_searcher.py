@@ -10,7 +10,10 @@ import pytest
 from fakes import EPOCHS, Driver, in_memory, small_space
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from stores import new_store
 
+from tune.mirror import LOCK, Mirror
+from tune.run_folder import RunFolder
 from tune.searcher import MAX_FAILURES, MAX_LOSSES
 from tune.study import finish
 from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY, RAISED, REPORT_KEYS
@@ -274,6 +277,37 @@ def test_the_weights_of_the_best_alone_are_kept(driver: Driver) -> None:
     assert not driver.left(0)
     driver.fail(driver.start(), DIVERGED)
     assert driver.kept() == {2}
+
+
+def test_in_a_store_weights_stay_until_the_journal_has_arrived(
+    folder: Path, prepared_folder: Path
+) -> None:
+    driver = Driver(folder, small_space(), trials=4)
+    run = RunFolder(folder)
+    run.set_origin(new_store(folder, "file").place)
+    driver.bridge.mirror = Mirror(run, prepared_folder, print)
+    driver.train(driver.start(), 0.25)
+    driver.train(driver.start(), 0.5)
+    assert driver.left(0) == driver.left(1) == {"000001.pt", "best-000001.safetensors"}
+    assert driver.bridge.mirror.close() is None
+    assert not driver.left(0)
+    assert driver.left(1) == {"best-000001.safetensors"}
+    assert run.store.read("study.journal") == run.journal.read_bytes()
+
+
+def test_a_run_that_another_driver_took_over_is_left_to_it(
+    folder: Path, prepared_folder: Path
+) -> None:
+    driver = Driver(folder, small_space(), trials=4)
+    run = RunFolder(folder)
+    run.set_origin(new_store(folder, "file").place)
+    driver.bridge.mirror = Mirror(run, prepared_folder, print)
+    driver.start()
+    run.store.write(LOCK, b"another's 1 node")
+    driver.bridge.mirror._mirror()
+    driver.recorder.on_step_end(0, [])
+    assert driver.stop.fault == f"{run.store}: another search has taken over"
+    driver.bridge.mirror.close()
 
 
 def test_of_equals_the_first_is_kept_whichever_ended_first(driver: Driver) -> None:

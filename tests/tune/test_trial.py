@@ -222,6 +222,7 @@ def test_a_disk_that_cannot_be_written_is_told(worker: Worker, config: TrainConf
     [
         (Diverged("the loss is nan"), DIVERGED, "the loss is nan"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), DISK_FULL, "[Errno 28] No space"),
+        (StoreFault("s3://b/r, from node n", "no"), STORE_FAILS, "s3://b/r, from node n: no"),
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), DISK_FULL, "[Errno 122] Disk quota"),
         (OSError(errno.EACCES, "denied"), RAISED, "PermissionError: [Errno 13] denied"),
         (MemoryError(), OUT_OF_MEMORY, "MemoryError"),
