@@ -13,11 +13,9 @@ import pytest
 from conftest import reviews, write_csv
 from driving import Driver, facts, search, trials, unfinished, write_space
 from machines import Cluster
-from optuna.trial import TrialState
 from stores import environment, new_bucket, s3_server
 
 from tune.mirror import EVERY, FRESH, LOCK
-from tune.run_folder import RunFolder
 from tune.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -38,19 +36,19 @@ def test_killed_here_and_gone_on_with_elsewhere(s3: dict[str, str], tmp_path: Pa
     space = write_space(
         one / "s.yaml",
         write_csv(one / "shop.csv", reviews(400)),
-        fixed={"epochs": 60, "batch_size": 8},
-        budget={"trials": 6},
+        fixed={"epochs": 20, "batch_size": 8},
+        budget={"trials": 12},
     )
     driver = Driver(one, "--space", space, "--out", uri, **s3)
     driver.until(lambda: "study.journal" in store.names(), "the first mirroring")
-    driver.until(lambda: "pruned" in driver.err or "complete" in driver.err, "a trial's end")
+    driver.until(lambda: "PRUNED" in driver.err or "COMPLETE" in driver.err, "a trial's end")
     time.sleep(EVERY * 1.5)
     os.killpg(driver.process.pid, signal.SIGKILL)
     driver.assert_gone()
     (tmp_path / "study.journal").write_bytes(store.read("study.journal"))
-    known, ahead = trials(tmp_path), trials(one / "results" / "shop")
+    known = trials(tmp_path)
     assert [t for t in known if t.state.is_finished()]
-    assert sum(len(t.intermediate_values) for t in ahead) > 0
+    assert unfinished(one / "results" / "shop")
     shutil.rmtree(one)
 
     refused = search(two, "--resume", uri, **s3)
@@ -67,7 +65,7 @@ def test_killed_here_and_gone_on_with_elsewhere(s3: dict[str, str], tmp_path: Pa
         assert old.params.items() <= new.params.items()
         assert facts(old)["reports"].items() <= facts(new)["reports"].items()
         assert not old.state.is_finished() or facts(old) == facts(new)
-    assert len(trials(run)) == 6
+    assert len(trials(run)) == 12
     assert not unfinished(run)
     for trial in trials(run):
         steps = sorted(trial.intermediate_values)
@@ -119,36 +117,43 @@ def test_what_cannot_be_used_is_one_line(
         assert f"{uri}: AWS Error ACCESS_DENIED" in said("--out", uri, **strict)
 
 
-def test_nodes_that_share_nothing_else(
+def test_a_job_on_nodes_that_share_nothing_else(
     s3: dict[str, str], prepared_folder: Path, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("a node with a file system of its own needs root")
     cluster = Cluster(cpus=0, **s3)
     try:
-        cluster.add(shares=False)
-        cluster.add(shares=False)
-        store = Store(f"s3://{new_bucket()}/run")
-        space = write_space(tmp_path / "s.yaml", prepared_folder, fixed={"epochs": 400})
-        words = ("--space", space, "--address", cluster.address, "--trials", 2)
-        done = cluster.run("tune.search", *words, "--out", store.place)
-        assert done.returncode == 0, done.stderr
-        found = trials(RunFolder(cluster.folder / "results" / "run").path)
-        assert {t.state for t in found} <= {TrialState.COMPLETE, TrialState.PRUNED}
-        assert "best/model.safetensors" in store.files()
+        for _ in range(2):
+            cluster.add(shares=False)
+        shared = f"s3://{new_bucket()}/all"
+        space = write_space(tmp_path / "s.yaml", prepared_folder, fixed={"epochs": 8})
+        words = ("--space", space, "--shared", shared, "--trials", 3)
+        done = cluster.submit(*words, "--name", "shop")
+        assert done.returncode == 0, done.stdout + done.stderr
+        store = Store(f"{shared}/results/shop")
+        assert f"run:     results/shop, mirrored to {store}" in done.stdout
+        fetched = cluster.submit("fetch", "shop", "--to", tmp_path / "home")
+        assert fetched.returncode == 0, fetched.stderr
+        assert len(trials(tmp_path / "home")) == 3
+        predicted = cluster.run("lstmcls.predict", tmp_path / "home" / "best", "good box")
+        assert predicted.returncode == 0, predicted.stderr
 
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
-            del cluster.cluster_environment[name]
+        # The same, with a larger budget.
+        further = cluster.submit(*words[:-1], 4, "--name", "shop")
+        assert further.returncode == 0, further.stdout + further.stderr
+        (tmp_path / "study.journal").write_bytes(store.read("study.journal"))
+        assert len(trials(tmp_path)) == 4
+
+        # A node that cannot.
         cluster.cluster_environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
         cluster.add(shares=False)
-        store = Store(f"s3://{new_bucket()}/run2")
-        refused = cluster.run("tune.search", *words, "--out", store.place)
-        assert refused.returncode == 2, refused.stderr
-        errors = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+        refused = cluster.submit(*words, "--name", "other")
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        errors = [line for line in refused.stdout.splitlines() if line.startswith("error: ")]
         assert len(errors) == 2
-        assert f"error: {store}: node " in errors[0]
+        assert f"error: {shared}/results/other: node " in errors[0]
         assert "cannot use it (AWS Error NETWORK_CONNECTION" in errors[0]
-        assert not (cluster.folder / "results" / "run2").exists()
-        assert store.files() == []
+        assert Store(f"{shared}/results/other").files() == []
     finally:
         cluster.close()
