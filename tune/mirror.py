@@ -145,6 +145,7 @@ class Mirror:
         """
         self.lost: str | None = None  # why this driver must stop: another has taken over
         self._folder, self._store, self._data, self._say = folder, folder.store, data, say
+        self._key = folder.key  # the folder itself is taken back where the run cannot begin
         self._sent: dict[str, tuple[int, int]] = {}
         self._later: list[Callable[[], None]] = []
         self._fault: str | None = None
@@ -203,14 +204,14 @@ class Mirror:
     def _hold(self) -> None:
         """Write the lock anew, unless another driver found it old and has written its own."""
         with suppress(FileNotFoundError):
-            if self._store.read(LOCK).decode().split()[0] != self._folder.key:
+            if self._store.read(LOCK).decode().split()[0] != self._key:
                 self.lost = f"{self._store}: another search has taken over"
                 return
         self._store.write(LOCK, self._claim())
         self._held = time.monotonic()
 
     def _claim(self) -> bytes:
-        return f"{self._folder.key} {os.getpid()} {socket.gethostname()}\n".encode()
+        return f"{self._key} {os.getpid()} {socket.gethostname()}\n".encode()
 
     def _send(self, name: str, content: bytes) -> None:
         if time.monotonic() > self._held + EVERY:
