@@ -15,7 +15,7 @@ from driving import Driver, facts, search, trials, unfinished, write_space
 from machines import Cluster
 from stores import environment, new_bucket, s3_server
 
-from tune.mirror import EVERY, FRESH, LOCK
+from tune.mirror import FRESH, LOCK, _whole_lines
 from tune.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -37,18 +37,24 @@ def test_killed_here_and_gone_on_with_elsewhere(s3: dict[str, str], tmp_path: Pa
         one / "s.yaml",
         write_csv(one / "shop.csv", reviews(400)),
         fixed={"epochs": 20, "batch_size": 8},
-        budget={"trials": 12},
+        budget={"trials": 10_000},
     )
     driver = Driver(one, "--space", space, "--out", uri, **s3)
-    driver.until(lambda: "study.journal" in store.names(), "the first mirroring")
-    driver.until(lambda: "PRUNED" in driver.err or "COMPLETE" in driver.err, "a trial's end")
-    time.sleep(EVERY * 1.5)
+    copy = tmp_path / "study.journal"
+
+    def mirrored_ends() -> bool:
+        if "study.journal" not in store.names():
+            return False
+        copy.write_bytes(_whole_lines(store.read("study.journal")))
+        return any(trial.state.is_finished() for trial in trials(tmp_path))
+
+    driver.until(mirrored_ends, "a trial's end in the store")
     os.killpg(driver.process.pid, signal.SIGKILL)
     driver.assert_gone()
-    (tmp_path / "study.journal").write_bytes(store.read("study.journal"))
+    mirrored_ends()
     known = trials(tmp_path)
-    assert [t for t in known if t.state.is_finished()]
-    assert unfinished(one / "results" / "shop")
+    assert unfinished(tmp_path)
+    total = len(known) + 2
     shutil.rmtree(one)
 
     refused = search(two, "--resume", uri, **s3)
@@ -57,7 +63,7 @@ def test_killed_here_and_gone_on_with_elsewhere(s3: dict[str, str], tmp_path: Pa
     assert f"error: {uri}: another search is writing there (process" in refused.err
     assert not (two / "results").exists()
     time.sleep(FRESH.total_seconds() + 1)
-    resumed = search(two, "--resume", uri, "--quiet", **s3)
+    resumed = search(two, "--resume", uri, "--trials", total, "--quiet", **s3)
     assert resumed.process.returncode == 0, resumed.err
     run = two / "results" / "shop"
     assert f"run:     results/shop, mirrored to {uri}" in resumed.out
@@ -65,7 +71,7 @@ def test_killed_here_and_gone_on_with_elsewhere(s3: dict[str, str], tmp_path: Pa
         assert old.params.items() <= new.params.items()
         assert facts(old)["reports"].items() <= facts(new)["reports"].items()
         assert not old.state.is_finished() or facts(old) == facts(new)
-    assert len(trials(run)) == 12
+    assert len(trials(run)) == total
     assert not unfinished(run)
     for trial in trials(run):
         steps = sorted(trial.intermediate_values)
@@ -83,7 +89,7 @@ def test_killed_here_and_gone_on_with_elsewhere(s3: dict[str, str], tmp_path: Pa
     assert not [name for name in there if secret in store.read(name)]
 
     # A larger budget by the folder's name, and Ctrl-C.
-    further = Driver(two, "--resume", "results/shop", "--trials", 99, **s3)
+    further = Driver(two, "--resume", "results/shop", "--trials", 10_000, **s3)
     further.until(lambda: further.err.count(" epoch ") > 4, "reports")
     further.signal(signal.SIGINT)
     assert further.wait() == 130, further.err

@@ -156,7 +156,7 @@ def test_a_run_that_did_not_begin_leaves_nothing(
     new.path.mkdir()
     new.set_origin(store.place)
     new.space.touch()
-    with pytest.raises(BadInput), mirrored(new, prepared_folder, print):
+    with pytest.raises(BadInput), mirrored(new, prepared_folder, print):  # noqa: PT012
         new.take_back()
         raise BadInput("no such cluster")
     assert store.files() == []
