@@ -1,28 +1,32 @@
 """A trial's checkpoints: whole, checked and two deep, so that one damaged file costs little.
 
-Written by the trial's worker alone, under the run's folder. Torch's own format, read with
-`weights_only=True`: tensors and plain values, no code.
+Written by the trial's worker alone, into the run's folder or its place in an object store. Torch's
+own format, read with `weights_only=True`: tensors and plain values, no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 import socket
 import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from lstmcls.files import replacing
+from tune.store import Store, StoreFault
 
 KEPT = 2  # checkpoints a trial; the older one is for the day when the newer is damaged
 SHARE = 0.05  # of a trial's time that writing checkpoints may take
 DIGEST = 32  # bytes at the end of the file
+LAG = timedelta(minutes=1)  # that the record in an object store may be behind: see mirror.py
+STATES, WEIGHTS = "[0-9]*.pt", "best-*.safetensors"
 
 
 class NotShared(OSError):
@@ -32,16 +36,16 @@ class NotShared(OSError):
 class Checkpoints:
     """The checkpoints in `folder`, and the weights of the trial's best report."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Store) -> None:
         """
         Raises:
             NotShared: this node does not see the folder that the driver made.
         """
         self.folder = folder
         try:
-            folder.mkdir(exist_ok=True)
+            folder.make()
         except FileNotFoundError:
-            where = f"{folder.parent} on node {socket.gethostname()}"
+            where = f"{Path(str(folder)).parent} on node {socket.gethostname()}"
             raise NotShared(f"no {where}; every node must share it") from None
         self._next = 0.0  # time before which the next one would cost too much
 
@@ -56,19 +60,17 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        content = buffer.getbuffer()
-        with replacing(self.folder / f"{step:06d}.pt") as path, open(path, "wb") as file:
-            file.write(content)
-            file.write(hashlib.sha256(content).digest())
-        for old in self._files()[:-KEPT]:
-            old.unlink()
+        buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
+        self.folder.write(f"{step:06d}.pt", buffer.getbuffer())
+        for old in self._states()[:-KEPT]:
+            self.folder.delete(old)
 
     def load(self, device: str) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole state (None: start anew), and a line for each damaged file."""
         damaged: list[str] = []
-        for path in reversed(self._files()):
+        for name in reversed(self._states()):
             try:
-                content = path.read_bytes()
+                content = self.folder.read(name)
                 if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
                     raise ValueError("its checksum does not match")
                 state: Any = torch.load(
@@ -77,50 +79,58 @@ class Checkpoints:
                 if not isinstance(state, dict):
                     raise ValueError("it holds no state")
                 return state, damaged
-            except (MemoryError, torch.OutOfMemoryError):
+            except (MemoryError, torch.OutOfMemoryError, StoreFault):
                 raise
             except Exception as error:  # torch.load raises whatever a foreign file leads it to
                 why = (str(error) or type(error).__name__).splitlines()[0]
-                damaged.append(f"checkpoint {path.name} is damaged ({why}), passed over")
+                damaged.append(f"checkpoint {name} is damaged ({why}), passed over")
         return None, damaged
 
     def clear(self) -> None:
         """Delete all that is there: it is of another trial of this number."""
         drop_all(self.folder)
-        self.folder.mkdir(parents=True)
+        self.folder.make()
 
     def save_weights(self, step: int, weights: dict[str, Tensor]) -> None:
         """Keep the weights of report `step`, the best so far, written before it is reported.
 
         Those of the best before it stay too: the report may come when the search has just ended,
-        and is then not recorded.
+        and is then not recorded. In an object store the record itself comes later, so all of the
+        last LAG seconds stay.
         """
-        with replacing(self.folder / f"best-{step:06d}.safetensors") as path:
-            # Written by Python, whose OSError tells a full disk from other faults.
-            path.write_bytes(save({name: tensor.contiguous() for name, tensor in weights.items()}))
-        for old in sorted(self.folder.glob("best-*.safetensors"))[:-KEPT]:
-            old.unlink()
+        content = save({name: tensor.contiguous() for name, tensor in weights.items()})
+        self.folder.write(_weights(step), content)
+        written = self.folder.written()
+        for old in sorted(name for name in written if fnmatch(name, WEIGHTS))[:-KEPT]:
+            if not self.folder.remote or written[old] < datetime.now(UTC) - LAG:
+                self.folder.delete(old)
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.pt"))
+    def _states(self) -> list[str]:
+        return [name for name in self.folder.names() if fnmatch(name, STATES)]
 
 
-def trial_folder(checkpoints: Path, study: str, number: int) -> Path:
+def trial_folder(checkpoints: Store, study: str, number: int) -> Store:
     return checkpoints / f"{study}-{number:05d}"
 
 
-def load_weights(folder: Path, step: int) -> dict[str, Tensor]:
+def load_weights(folder: Store, step: int) -> dict[str, Tensor]:
     """The weights of a trial's best report, which is `step`."""
-    weights: dict[str, Tensor] = load_file(str(folder / f"best-{step:06d}.safetensors"))
+    weights: dict[str, Tensor] = load(folder.read(_weights(step)))
     return weights
 
 
-def drop_states(folder: Path) -> None:
+def _weights(step: int) -> str:
+    return f"best-{step:06d}.safetensors"
+
+
+def drop_states(folder: Store) -> None:
     """Delete a finished trial's checkpoints; the weights of its best report stay."""
-    for path in folder.glob("*.pt"):
-        path.unlink(missing_ok=True)
+    for name in folder.names():
+        if fnmatch(name, STATES):
+            folder.delete(name)
 
 
-def drop_all(folder: Path) -> None:
+def drop_all(folder: Store) -> None:
     """Delete all that a finished trial left; it is not the best."""
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # its worker may be writing there still
+        folder.delete_all()

@@ -1,9 +1,13 @@
-"""A run's folder: the names of its files, and the lock that keeps a second driver out."""
+"""A run's folder: the names of its files, and the lock that keeps a second driver out.
+
+Of a run in an object store it is the driver's copy, and `.store` in it says of what.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,9 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from lstmcls.cli import BadInput
+from tune.store import Store
 
 RESULTS = Path("results")
-_FIRST_FILES = {".lock", "space.yaml", "search.log"}  # there before the study is
+FIRST_FILES = {".lock", ".store", "space.yaml", "search.log"}  # there before the study is
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,46 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def origin(self) -> str | None:
+        """The URI of the run in an object store, of which this folder is a copy."""
+        return self._store_file[0] if self._store_file else None
+
+    @property
+    def key(self) -> str | None:
+        """What tells this copy from all others."""
+        return self._store_file[1] if self._store_file else None
+
+    @property
+    def _store_file(self) -> list[str]:
+        path = self.path / ".store"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def set_origin(self, uri: str) -> None:
+        content = f"{uri}\n{secrets.token_hex(8)}\n"
+        (self.path / ".store").write_text(content, encoding="utf-8")
+
+    @property
+    def named(self) -> str:
+        """What `--resume` takes, on other machines too where that can be."""
+        return self.origin or str(self.path)
+
+    @property
+    def store(self) -> Store:
+        """Where all nodes see the run."""
+        return Store(self.origin or str(self.path.resolve()))
+
+    @property
+    def checkpoints(self) -> Store:
+        return self.store / "checkpoints"
 
     def take_back(self) -> None:
         """Delete what a new run left before its study began; bad input leaves nothing behind."""
         if not self.journal.exists():
-            for name in _FIRST_FILES:
+            for name in FIRST_FILES:
                 (self.path / name).unlink(missing_ok=True)
             with suppress(OSError):  # the user's own files
                 self.path.rmdir()
@@ -108,7 +146,7 @@ def new_run(space_name: str, out: Path | None) -> RunFolder:
         out = next(RESULTS / name for name in names if not (RESULTS / name).exists())
     elif (out / "study.journal").exists():
         raise BadInput(f"{out}: holds a search; go on with --resume {out}, or name another --out")
-    elif out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - _FIRST_FILES):
+    elif out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - FIRST_FILES):
         raise BadInput(f"{out}: exists and is not empty; name another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Functions only: this module runs as `__main__`, so nothing in it may cross a pro
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import shlex
 import signal
@@ -28,6 +29,7 @@ from tune.data import prepared_folder, require_same_data, stored_frame
 from tune.journal import repair_journal
 from tune.live import Display
 from tune.log import logged_to
+from tune.mirror import Mirror, at_home, mirrored
 from tune.mlflow import MLflow, connect
 from tune.options import add_search_options, with_options
 from tune.probe import probe
@@ -38,6 +40,7 @@ from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
 from tune.storage import check_storage
+from tune.store import as_place
 from tune.study import SEARCH, read_study
 from tune.summary import comparison, example, summary
 from tune.tensorboard import TensorBoard, require_tensorboard
@@ -72,7 +75,7 @@ def arguments(options: Mapping[str, Any]) -> argparse.Namespace:
         setattr(args, name, str(value) if isinstance(value, PurePath) else value)
     for name in ("out", "resume", "warm_start"):
         path = getattr(args, name)
-        setattr(args, name, None if path is None else Path(path))
+        setattr(args, name, None if path is None else as_place(path))
     if isinstance(args.set, Mapping):
         args.set = [f"{name}={value}" for name, value in args.set.items()]
     if isinstance(args.data, pd.DataFrame):
@@ -93,21 +96,25 @@ def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
     if args.tensorboard:
         require_tensorboard()
     mlflow = connect(args.mlflow) if args.mlflow else None
+    _require_no_changes(args)
+    store = at_home(args)
     space = _resumed(args) if args.resume is not None else _new(args)
     if args.auto_resume and _goes_on(args.out, space):
         args.resume = args.out
     prepared = load_prepared(Path(str(space.data)))
     # Only now, when all input has been found good, is a folder made.
     folder = RunFolder(args.resume) if args.resume is not None else new_run(_name(args), args.out)
-    with folder.locked():
-        display = Display(space, args.quiet)
+    if store is not None and folder.origin != store.place:
+        folder.set_origin(store.place)
+    display = Display(space, args.quiet)
+    with folder.locked(), mirrored(folder, prepared.folder, display.note) as mirror:
         trackers: list[Tracker] = []
         if args.tensorboard:
             trackers.append(TensorBoard(folder, space.objective))
         if mlflow is not None:
             trackers.append(MLflow(mlflow, folder, space.objective, display.note))
         try:
-            return _search(folder, space, prepared, display, trackers, args, command)
+            return _search(folder, space, prepared, display, trackers, args, command, mirror)
         except BadInput:  # of another run, the cluster or its resources
             folder.take_back()
             raise
@@ -128,24 +135,35 @@ def _name(args: argparse.Namespace) -> str:
     return "search" if isinstance(args.space, Mapping) else Path(args.space or "full").stem
 
 
-def _resumed(args: argparse.Namespace) -> SearchSpace:
-    folder = existing_run(args.resume)
+def _require_no_changes(args: argparse.Namespace) -> None:
+    if args.resume is None:
+        return
     for option in ("space", "data", "text", "label", "out", "seed", "set", "warm_start"):
         if getattr(args, option) not in (None, []):
             raise BadInput(
                 f"--{option.replace('_', '-')}: a resumed search keeps what it was started with; "
                 "only its budget and its resources can change"
             )
-    return with_options(load_space(str(folder.space)), args, str(folder.space))
+
+
+def _resumed(args: argparse.Namespace) -> SearchSpace:
+    folder = existing_run(args.resume)
+    space = with_options(load_space(str(folder.space)), args, str(folder.space))
+    if folder.data.is_dir():  # it came home from an object store
+        space = dataclasses.replace(space, data=str(folder.data.resolve()))
+    return space
 
 
 def _goes_on(out: Path | None, space: SearchSpace) -> bool:
     """Whether `out` holds this very search, so that the same command again goes on with it."""
     if out is None:
         raise BadInput("--auto-resume: name the run's folder with --out")
-    if not RunFolder(out).journal.exists():
+    folder = RunFolder(out)
+    if not folder.journal.exists():
         return False
     before, now = load_space(str(existing_run(out).space)).to_dict(), space.to_dict()
+    if folder.data.is_dir():  # from another machine; `require_same_data` looks at what is in them
+        before["data"] = now["data"]
     differ = [name for name in now if now[name] != before.get(name)]
     if others := [name for name in differ if name not in ("budget", "resources")]:
         raise BadInput(
@@ -162,6 +180,7 @@ def _search(
     trackers: list[Tracker],
     args: argparse.Namespace,
     command: str,
+    mirror: Mirror | None,
 ) -> Outcome:
     if folder.journal.exists():
         if dropped := repair_journal(folder.journal):
@@ -182,13 +201,15 @@ def _search(
             display.note(f"starting Ray, {args.address or 'on this machine'}")
             start_ray(args.address)
             if args.address is not None:
-                check_storage(folder.path)
+                check_storage(folder.store)
             found = nodes()
             gpus = any(node.gpus for node in found) and space.resources.gpu == "auto"
             share = divide(space.resources, found, probe(space, prepared) if gpus else None)
             for note in share.notes:
                 display.note(note)
-            session = Session(folder, space, prepared, share, display, trackers, points, command)
+            session = Session(
+                folder, space, prepared, share, display, trackers, points, command, mirror
+            )
             outcome = session.conduct()
             if outcome.winner is not None:
                 try_report(folder, display.note)
@@ -233,12 +254,12 @@ def _tell(outcome: Outcome, address: str | None) -> int:
     print(example(load_artifact(folder.best), outcome.prepared))
     print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
     print(f"report:  {folder.report}")
-    print(f"run:     {folder.path}")
+    print(f"run:     {folder.path}{f', mirrored to {folder.origin}' if folder.origin else ''}")
     return OK
 
 
 def _resume(folder: RunFolder, address: str | None) -> str:
-    words = ["--resume", str(folder.path), *(["--address", address] if address else [])]
+    words = ["--resume", folder.named, *(["--address", address] if address else [])]
     return f"python -m tune.search {shlex.join(words)}"
 
 
@@ -268,8 +289,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_search_options(parser)
     add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="the run's folder (default: results/SPACE-TIME)")
-    add("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
+    add(
+        "--out",
+        type=as_place,
+        metavar="DIR",
+        help="the run's folder, or one in an object store, s3://BUCKET/.../NAME, with a copy in "
+        "results/NAME (default: results/SPACE-TIME)",
+    )
+    add("--resume", type=as_place, metavar="DIR", help="go on with the run in DIR or s3://...")
     add("--auto-resume", action="store_true", help="go on with what --out holds, or begin there")
     add("--warm-start", type=Path, metavar="RUN", help="enqueue another run's best configurations")
     add("--address", metavar="A", help="a Ray cluster to run on, auto inside one (default: here)")

@@ -5,6 +5,7 @@ The study is the only state: saving and restoring Ray's side is left to nobody.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +21,10 @@ from ray.tune.search import Searcher
 from lstmcls.config import TrainConfig
 from tune.checkpoints import drop_all, drop_states, trial_folder
 from tune.cluster import node_lost
+from tune.mirror import Mirror
 from tune.space import Objective
 from tune.stop import GRACE, Stop
+from tune.store import Store
 from tune.study import (
     Suggest,
     ask,
@@ -32,7 +35,15 @@ from tune.study import (
     record_report,
     requeue,
 )
-from tune.trial import DIED, DISK_FULL, NODE_LOST, NOT_SHARED, OUT_OF_MEMORY, REPORT_KEYS
+from tune.trial import (
+    DIED,
+    DISK_FULL,
+    NODE_LOST,
+    NOT_SHARED,
+    OUT_OF_MEMORY,
+    REPORT_KEYS,
+    STORE_FAILS,
+)
 
 TRACK_EVERY = 2.0  # seconds between two updates of the trackers
 MAX_FAILURES = 2  # times that a trial whose worker died is tried again
@@ -73,7 +84,8 @@ class Bridge:
     trials: int | None  # stop asking at this many
     listener: Listener
     stop: Stop
-    checkpoints: Path
+    checkpoints: Store
+    mirror: Mirror | None = None  # where the checkpoints are in an object store
     trackers: Sequence[Tracker] = ()
     keep_all_weights: bool = False  # otherwise those of the best trial alone
     running: dict[int, optuna.Trial] = field(default_factory=dict)
@@ -85,15 +97,16 @@ class Bridge:
                 self.best = (trial.number, report["objective"])
                 break
         # What an earlier driver left that died between the end of a trial and its clearing up.
+        left = set(self.checkpoints.names())
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished():
+            if trial.state.is_finished() and self.folder(trial.number).name in left:
                 self._clear(trial.number)
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its searcher and callbacks into a snapshot that nobody reads.
         return {}
 
-    def folder(self, number: int) -> Path:
+    def folder(self, number: int) -> Store:
         return trial_folder(self.checkpoints, self.study.study_name, number)
 
     def end(self, number: int, state: TrialState, why: str) -> None:
@@ -136,9 +149,12 @@ class Bridge:
         self._clear(number)
 
     def _clear(self, number: int) -> None:
-        drop_states(self.folder(number))
-        if not self.keep_all_weights and (self.best is None or number != self.best[0]):
-            drop_all(self.folder(number))
+        keeps_weights = self.keep_all_weights or (self.best and number == self.best[0])
+        drop = functools.partial(drop_states if keeps_weights else drop_all, self.folder(number))
+        if self.mirror is not None:
+            self.mirror.afterwards(drop)
+        else:
+            drop()
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -235,7 +251,7 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
         bridge = self._bridge
         attributes = frozen_trial(bridge.study, number).user_attrs
         reason = f"{kind}: {why}"
-        if kind in (DISK_FULL, NOT_SHARED):
+        if kind in (DISK_FULL, NOT_SHARED, STORE_FAILS):
             bridge.stop.fail(reason)
         elif kind == OUT_OF_MEMORY and attributes.get("share", 1) == 1:
             bridge.running[number].set_user_attr("share", 2)
@@ -255,6 +271,8 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
                 f"interrupted: running trials come to their next report, {GRACE:g} s at most; "
                 "once more stops at once"
             )
+        if bridge.mirror is not None and bridge.mirror.lost:
+            bridge.stop.fail(bridge.mirror.lost)
         bridge.listener.tick()
         if time.monotonic() > self._tracked + TRACK_EVERY:
             for tracker in bridge.trackers:

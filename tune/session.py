@@ -22,12 +22,14 @@ from tune.data import data_digest
 from tune.intervals import LEVEL
 from tune.live import Display
 from tune.loop import run_trials
+from tune.mirror import Mirror
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.scheduler import StudyASHA, replay
 from tune.searcher import Bridge, Tracker
 from tune.space import SearchSpace
 from tune.stop import Stop
+from tune.store import StoreFault
 from tune.study import (
     CONFIRMATION,
     SEARCH,
@@ -71,9 +73,10 @@ class Session:
         trackers: Sequence[Tracker],
         more_points: Sequence[Mapping[str, Any]] = (),
         command: str = "",
+        mirror: Mirror | None = None,
     ) -> None:
         self.run, self.space, self.prepared = run, space, prepared
-        self.share, self.display, self.trackers = share, display, trackers
+        self.share, self.display, self.trackers, self.mirror = share, display, trackers, mirror
         self.search = open_study(run.journal, SEARCH, space.objective)
         self.confirmation = open_study(run.journal, CONFIRMATION, space.objective)
         self._spent = seconds_spent([self.search, self.confirmation])
@@ -98,6 +101,8 @@ class Session:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._fault(f"disk full: {error}") from None
+        except StoreFault as fault:
+            raise self._fault(f"object store: {fault}") from None
         for tracker in self.trackers:
             tracker.close(outcome.winner.trial if outcome.winner else None)
         return outcome
@@ -155,6 +160,7 @@ class Session:
                 listener=self.display,
                 stop=stop,
                 checkpoints=self.run.checkpoints,
+                mirror=self.mirror,
                 trackers=self.trackers,
             ),
             scheduler,
@@ -181,6 +187,7 @@ class Session:
                 listener=self.display,
                 stop=stop,
                 checkpoints=self.run.checkpoints,
+                mirror=self.mirror,
                 trackers=self.trackers,
                 keep_all_weights=True,
             ),
@@ -189,10 +196,10 @@ class Session:
         return confirm.rank_candidates(candidates, study, space.objective)
 
     def _run(self, bridge: Bridge, scheduler: StudyASHA | None) -> None:
-        self.run.checkpoints.mkdir(exist_ok=True)
+        self.run.checkpoints.make()
         order = Order(
             study=bridge.study.study_name,
-            checkpoints=self.run.checkpoints.resolve(),
+            checkpoints=self.run.checkpoints,
             objective=self.space.objective,
             threads=self.share.threads,
             gpus=self.share.gpu,
@@ -209,7 +216,7 @@ class Session:
     def _fault(self, fault: str) -> RunFailed:
         return RunFailed(
             f"{fault}; all that was reported is kept: mend that, then go on with "
-            f"`python -m tune.search --resume {self.run.path}`"
+            f"`python -m tune.search --resume {self.run.named}`"
         )
 
     def _linear(self) -> dict[str, float]:

@@ -1,35 +1,35 @@
-"""The folder that a cluster's nodes share: each proves that it writes and reads there.
+"""The folder or object store that a cluster's nodes share: each proves that it uses the same.
 
 Checkpoints and weights are written by the nodes and read by the driver and by other nodes. A
-folder that is there on each of them, but is not the same one, would be found out after hours.
+folder that is there on each of them, but is not the same one, would be found out after hours; so
+would a node without the credentials.
 """
 
 from __future__ import annotations
 
 import secrets
-import shutil
-from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmcls.cli import BadInput
+from tune.store import Store, StoreFault
 
 PATIENCE = 60.0  # seconds in which a node must prove it
 
 
-def check_storage(folder: Path) -> None:
-    """Have every living node write and read in `folder`.
+def check_storage(store: Store) -> None:
+    """Have every living node write and read in `store`.
 
     Raises:
         BadInput: one cannot; a line for each that says why.
     """
-    probe = folder.resolve() / f".probe-{secrets.token_hex(4)}"
-    secret = secrets.token_hex(16)
-    probe.mkdir()
+    probe = store / f".probe-{secrets.token_hex(4)}"
+    secret = secrets.token_bytes(16)
+    probe.make()
     try:
-        (probe / "driver").write_text(secret)
+        probe.write("driver", secret)
         nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         answers = {
             id_: ray.remote(_prove)
@@ -41,35 +41,37 @@ def check_storage(folder: Path) -> None:
         }
         faults = []
         for id_, answer in answers.items():
-            fault = _fault(answer, probe / id_, secret)
+            fault = _fault(answer, probe, secret, id_)
             if fault:
                 where = f"{nodes[id_]['NodeManagerHostname']} ({nodes[id_]['NodeManagerAddress']})"
-                faults.append(f"{folder}: node {where} {fault}")
+                faults.append(f"{store}: node {where} {fault}")
     finally:
-        shutil.rmtree(probe, ignore_errors=True)
+        probe.delete_all()
     if faults:
-        raise BadInput(
-            *faults, "every node must share the run's folder; name such a one with --out"
-        )
+        shared = "share the run's folder; name such a one with --out"
+        reached = "reach the store: AWS_ENDPOINT_URL, credentials in the environment of its Ray"
+        raise BadInput(*faults, f"every node must {reached if store.remote else shared}")
 
 
-def _prove(probe: Path, secret: str, id_: str) -> str:
+def _prove(probe: Store, secret: bytes, id_: str) -> str:
     try:
-        if (probe / "driver").read_text() != secret:
+        if probe.read("driver") != secret:
             return "sees another folder there"
-        (probe / id_).write_text(secret)
+        probe.write(id_, secret)
     except FileNotFoundError:
         return "does not see it"
+    except StoreFault as fault:
+        return f"cannot use it ({fault.why})"
     except OSError as error:
         return f"cannot write there ({error.strerror})"
     return ""
 
 
-def _fault(answer: ray.ObjectRef, written: Path, secret: str) -> str:
+def _fault(answer: ray.ObjectRef, probe: Store, secret: bytes, id_: str) -> str:
     try:
         fault: str = ray.get(answer, timeout=PATIENCE)
     except RayError as error:
         return f"does not answer ({type(error).__name__})"
-    if not fault and (not written.is_file() or written.read_text() != secret):
+    if not fault and (id_ not in probe.names() or probe.read(id_) != secret):
         return "writes there, but the driver does not see it"
     return fault

@@ -10,7 +10,6 @@ import errno
 import math
 import traceback
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ray.tune
@@ -23,13 +22,14 @@ from lstmcls.fit import Diverged, Report, TrainingState, fit
 from lstmcls.metrics import OBJECTIVES
 from tune.checkpoints import Checkpoints, NotShared, trial_folder
 from tune.space import Objective
+from tune.store import Store, StoreFault
 
 # What the driver records of a report.
 REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens", "seconds")
 
 # The kinds of failure.
 DIVERGED, RAISED = "diverged", "error"
-NOT_SHARED = "storage not shared"
+NOT_SHARED, STORE_FAILS = "storage not shared", "object store"
 OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
 DIED, NODE_LOST = "worker died", "node lost"
 
@@ -39,7 +39,7 @@ class Order:
     """What all trials of one study have in common."""
 
     study: str
-    checkpoints: Path
+    checkpoints: Store
     objective: Objective
     threads: int
     gpus: float
@@ -111,6 +111,8 @@ def _failure(error: Exception) -> tuple[str, str]:
         return DIVERGED, why
     if isinstance(error, NotShared):
         return NOT_SHARED, why
+    if isinstance(error, StoreFault):
+        return STORE_FAILS, why
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DISK_FULL, why
     # PyTorch raises a plain RuntimeError where the host's memory runs out.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from tune.intervals import bootstrap_mean
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.space import SearchSpace
+from tune.store import Store
 from tune.study import CONFIRMATION, SEARCH, ranked
 
 
@@ -35,7 +35,7 @@ class Winner:
 
     trial: int  # the configuration's number in the search
     config: TrainConfig
-    folder: Path  # of the worker that trained it
+    folder: Store  # of the worker that trained it
     report: dict[str, Any]
 
     @property

@@ -59,7 +59,7 @@ def free_port() -> int:
 class Cluster:
     """A head node, which runs no trials unless it has CPUs, and nodes that come and go."""
 
-    def __init__(self, cpus: float) -> None:
+    def __init__(self, cpus: float, **environment: str) -> None:
         # Short: Ray puts sockets with long names there.
         self.folder = Path(tempfile.mkdtemp(prefix="c"))
         self.shared = self.folder / "shared"
@@ -72,7 +72,7 @@ class Cluster:
         self.environment = {
             **{k: v for k, v in ENVIRONMENT.items() if not k.startswith("RAY_")},
             "HOME": str(self.home), "RAY_AUTH_MODE": "token", MARK: self.mark,
-            "PATH": f"{RAY.parent}:{os.environ['PATH']}",
+            "PATH": f"{RAY.parent}:{os.environ['PATH']}", **environment,
         }  # fmt: skip
         # The cluster has the packages that this project needs, not the project.
         self.cluster_environment = {**self.environment}

@@ -18,6 +18,7 @@ from lstmcls.metrics import OBJECTIVES
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
 from tune.space import SearchSpace, parse_space
 from tune.stop import Stop
+from tune.store import Store
 from tune.study import (
     SEARCH,
     Suggest,
@@ -187,9 +188,10 @@ class Driver:
             trials=space.budget.trials if trials is None else trials,
             listener=self.heard,
             stop=self.stop,
-            checkpoints=folder / "checkpoints",
+            checkpoints=Store(str(folder / "checkpoints")),
             keep_all_weights=keep_all_weights,
         )
+        self.checkpoints = folder / "checkpoints"
         self.searcher = StudySearcher(self.bridge)
         self.recorder = StudyRecorder(self.bridge)
 
@@ -200,7 +202,7 @@ class Driver:
 
     def report(self, trial: RayTrial, objective: float, step: int | None = None) -> None:
         """The worker saves weights and a checkpoint, then reports."""
-        folder = self.bridge.folder(trial.config["number"])
+        folder = Path(str(self.bridge.folder(trial.config["number"])))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "best-000001.safetensors").touch()
         (folder / "000001.pt").touch()
@@ -220,7 +222,7 @@ class Driver:
         self.recorder.on_trial_complete(0, [], trial)
 
     def die(self, trial: RayTrial, error: str = "The actor died unexpectedly") -> None:
-        path = self.bridge.checkpoints.parent / "error.txt"
+        path = self.checkpoints.parent / "error.txt"
         path.write_text(f"Failure # 1\n{error}\n", encoding="utf-8")
         trial.error_file = str(path)
         self.recorder.on_trial_error(0, [], trial)
@@ -235,5 +237,9 @@ class Driver:
 
     def kept(self) -> set[int]:
         """The trials whose weights are there."""
-        found = self.bridge.checkpoints.glob(f"{SEARCH}-*/best-*.safetensors")
+        found = self.checkpoints.glob(f"{SEARCH}-*/best-*.safetensors")
         return {int(path.parent.name.split("-")[1]) for path in found}
+
+    def left(self, number: int) -> set[str]:
+        """What is in a trial's folder."""
+        return set(self.bridge.folder(number).names())

@@ -26,6 +26,7 @@ from tune.checkpoints import (
     load_weights,
     trial_folder,
 )
+from tune.store import Store
 
 folder = pytest.fixture(in_memory)
 
@@ -35,14 +36,14 @@ def state(step: int) -> dict[str, Any]:
 
 
 def saved(folder: Path, *steps: int) -> Checkpoints:
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(Store(str(folder)))
     for step in steps:
         checkpoints.save(step, state(step))
     return checkpoints
 
 
 def loaded_step(folder: Path) -> tuple[int | None, list[str]]:
-    found, notes = Checkpoints(folder).load("cpu")
+    found, notes = Checkpoints(Store(str(folder))).load("cpu")
     return found and found["step"], notes
 
 
@@ -52,7 +53,7 @@ def signed(content: bytes) -> bytes:
 
 def test_the_newest_state_comes_back_as_it_was(folder: Path) -> None:
     saved(folder, 1, 2)
-    found, notes = Checkpoints(folder).load("cpu")
+    found, notes = Checkpoints(Store(str(folder))).load("cpu")
     assert notes == []
     assert found is not None
     assert torch.equal(found.pop("weights"), state(2)["weights"])
@@ -60,12 +61,12 @@ def test_the_newest_state_comes_back_as_it_was(folder: Path) -> None:
 
 
 def test_a_folder_without_checkpoints(folder: Path) -> None:
-    assert Checkpoints(folder / "a").load("cpu") == (None, [])
+    assert Checkpoints(Store(str(folder / "a"))).load("cpu") == (None, [])
 
 
 def test_a_node_without_the_shared_folder_makes_none_of_its_own(folder: Path) -> None:
     with pytest.raises(NotShared, match=f"no {folder / 'a'} on node .*; every node must share it"):
-        Checkpoints(folder / "a" / "search-00000")
+        Checkpoints(Store(str(folder / "a" / "search-00000")))
     assert not (folder / "a").exists()
 
 
@@ -179,7 +180,7 @@ def test_the_first_report_is_always_saved_and_dear_ones_are_rare(
             super().save(step, state)
             now[0] += 2.0
 
-    checkpoints = Slow(folder)
+    checkpoints = Slow(Store(str(folder)))
     written = []
     for step in range(1, 101):
         before = now[0]
@@ -194,7 +195,7 @@ def test_the_first_report_is_always_saved_and_dear_ones_are_rare(
 
 
 def test_cheap_ones_are_written_at_every_report(folder: Path) -> None:
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(Store(str(folder)))
     for step in range(1, 4):
         checkpoints._next = 0.0  # as after a report that took 20 times as long as the writing
         checkpoints.save_when_due(step, state(step))
@@ -202,37 +203,38 @@ def test_cheap_ones_are_written_at_every_report(folder: Path) -> None:
 
 
 def test_weights(folder: Path) -> None:
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(Store(str(folder)))
     weights = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2)}
     for step in (1, 3):
         checkpoints.save_weights(step, {"a": torch.zeros(step)})
     checkpoints.save_weights(12, weights)
-    found = load_weights(folder, 12)
+    found = load_weights(Store(str(folder)), 12)
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
     # The best before it: report 12 may not have reached the driver when the search ended.
-    assert len(load_weights(folder, 3)["a"]) == 3
+    assert len(load_weights(Store(str(folder)), 3)["a"]) == 3
     with pytest.raises(FileNotFoundError):
-        load_weights(folder, 1)
+        load_weights(Store(str(folder)), 1)
     next(folder.glob("best-*12.*")).write_bytes(b"damaged")
     with pytest.raises(SafetensorError):
-        load_weights(folder, 12)
+        load_weights(Store(str(folder)), 12)
 
 
 def test_a_trial_that_starts_anew_keeps_the_weights_that_are_recorded(folder: Path) -> None:
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(Store(str(folder)))
     for step in (4, 9, 1):
         checkpoints.save_weights(step, {"a": torch.zeros(step)})
-    assert len(load_weights(folder, 9)["a"]) == 9
+    assert len(load_weights(Store(str(folder)), 9)["a"]) == 9
 
 
 def test_what_a_finished_trial_leaves(folder: Path) -> None:
-    trial = trial_folder(folder, "search", 7)
-    assert trial.name == "search-00007"
+    store = trial_folder(Store(str(folder)), "search", 7)
+    trial = Path(str(store))
+    assert store.name == "search-00007"
     saved(trial, 1, 2).save_weights(2, {"a": torch.ones(1)})
-    drop_states(trial)
+    drop_states(store)
     assert [path.name for path in trial.iterdir()] == ["best-000002.safetensors"]
-    drop_all(trial)
+    drop_all(store)
     assert not trial.exists()
-    drop_states(trial)
-    drop_all(trial)  # twice is no fault
+    drop_states(store)
+    drop_all(store)  # twice is no fault

@@ -93,7 +93,7 @@ def test_all_its_files_are_inside(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     files = [
         run.space, run.journal, run.trials, run.reports, run.best_config, run.best, run.log,
-        run.checkpoints,
+        Path(str(run.checkpoints)),
     ]  # fmt: skip
     assert {path.parent for path in files} == {run.path}
     assert len(set(files)) == 8

@@ -10,7 +10,10 @@ import pytest
 from fakes import EPOCHS, Driver, in_memory, small_space
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from stores import new_store
 
+from tune.mirror import LOCK, Mirror
+from tune.run_folder import RunFolder
 from tune.searcher import MAX_FAILURES, MAX_LOSSES
 from tune.study import finish
 from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY, RAISED, REPORT_KEYS
@@ -174,7 +177,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_trial_to_the_next_one(driver: D
     assert driver.stop.fault == driver.stop.reason == "disk full: No space left on device"
     assert driver.stop.stop_all()
     assert driver.searcher.suggest("x") == Searcher.FINISHED
-    again = Driver(driver.bridge.checkpoints.parent, driver.space).start()
+    again = Driver(driver.checkpoints.parent, driver.space).start()
     assert again.config == {**trial.config, "recorded": 1}
 
 
@@ -223,7 +226,7 @@ def test_no_trial_is_blamed_for_the_death_of_ray(driver: Driver) -> None:
     assert driver.stop.fault == "Ray itself has died"
     assert "go on with --resume" in str(driver.heard.events[-1])
     assert "attempts" not in driver.frozen(0).user_attrs
-    again = Driver(driver.bridge.checkpoints.parent, driver.space).start()
+    again = Driver(driver.checkpoints.parent, driver.space).start()
     assert again.config == {**trial.config, "recorded": 1}
 
 
@@ -266,14 +269,45 @@ def test_the_target_is_seen(folder: Path) -> None:
 def test_the_weights_of_the_best_alone_are_kept(driver: Driver) -> None:
     driver.train(driver.start(), 0.5, 0.25, 0.25)
     assert driver.kept() == {0}
-    assert list(driver.bridge.folder(0).glob("*.pt")) == []
+    assert driver.left(0) == {"best-000001.safetensors"}
     driver.train(driver.start(), 0.25)
     assert driver.kept() == {0}
     driver.train(driver.start(), 0.75)  # a pruned one
     assert driver.kept() == {2}
-    assert not driver.bridge.folder(0).exists()
+    assert not driver.left(0)
     driver.fail(driver.start(), DIVERGED)
     assert driver.kept() == {2}
+
+
+def test_in_a_store_weights_stay_until_the_journal_has_arrived(
+    folder: Path, prepared_folder: Path
+) -> None:
+    driver = Driver(folder, small_space(), trials=4)
+    run = RunFolder(folder)
+    run.set_origin(new_store(folder, "file").place)
+    driver.bridge.mirror = Mirror(run, prepared_folder, print)
+    driver.train(driver.start(), 0.25)
+    driver.train(driver.start(), 0.5)
+    assert driver.left(0) == driver.left(1) == {"000001.pt", "best-000001.safetensors"}
+    assert driver.bridge.mirror.close() is None
+    assert not driver.left(0)
+    assert driver.left(1) == {"best-000001.safetensors"}
+    assert run.store.read("study.journal") == run.journal.read_bytes()
+
+
+def test_a_run_that_another_driver_took_over_is_left_to_it(
+    folder: Path, prepared_folder: Path
+) -> None:
+    driver = Driver(folder, small_space(), trials=4)
+    run = RunFolder(folder)
+    run.set_origin(new_store(folder, "file").place)
+    driver.bridge.mirror = Mirror(run, prepared_folder, print)
+    driver.start()
+    run.store.write(LOCK, b"another's 1 node")
+    driver.bridge.mirror._mirror()
+    driver.recorder.on_step_end(0, [])
+    assert driver.stop.fault == f"{run.store}: another search has taken over"
+    driver.bridge.mirror.close()
 
 
 def test_of_equals_the_first_is_kept_whichever_ended_first(driver: Driver) -> None:
@@ -298,7 +332,7 @@ def test_running_trials_keep_theirs(driver: Driver) -> None:
     driver.report(one, 0.5)
     driver.train(two, 0.75)
     assert driver.kept() == {0, 1}
-    assert list(driver.bridge.folder(0).glob("*.pt"))
+    assert "000001.pt" in driver.left(0)
 
 
 def test_the_confirmation_keeps_all(folder: Path) -> None:
@@ -306,7 +340,7 @@ def test_the_confirmation_keeps_all(folder: Path) -> None:
     for objective in (0.5, 0.25, 0.75):
         driver.train(driver.start(), objective)
     assert driver.kept() == {0, 1, 2}
-    assert not list(driver.bridge.checkpoints.rglob("*.pt"))
+    assert not list(driver.checkpoints.rglob("*.pt"))
 
 
 def test_the_next_sitting_knows_the_best(folder: Path) -> None:
@@ -347,7 +381,7 @@ def test_what_a_death_left_behind_is_swept_up(folder: Path) -> None:
     assert driver.kept() == {0, 1, 2}
     Driver(folder, small_space(), trials=4)
     assert driver.kept() == {2}
-    assert not list(driver.bridge.checkpoints.rglob("*.pt"))
+    assert not list(driver.checkpoints.rglob("*.pt"))
 
 
 def test_a_failure_keeps_the_reports_before_it(driver: Driver) -> None:

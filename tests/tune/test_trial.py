@@ -19,14 +19,16 @@ from fakes import in_memory
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared
 from lstmcls.fit import Diverged, TrainingState, fit
-from tune.checkpoints import Checkpoints, load_weights
+from tune.checkpoints import Checkpoints, load_weights, trial_folder
 from tune.space import Objective
+from tune.store import Store, StoreFault
 from tune.trial import (
     DISK_FULL,
     DIVERGED,
     OUT_OF_MEMORY,
     RAISED,
     REPORT_KEYS,
+    STORE_FAILS,
     Order,
     _failure,
     train_trial,
@@ -44,8 +46,9 @@ class Worker:
 
     def __init__(self, folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
         self.prepared = prepared
-        self.order = Order("search", folder, Objective(), threads=1, gpus=0)
+        self.order = Order("search", Store(str(folder)), Objective(), threads=1, gpus=0)
         self.folder = folder / "search-00003"
+        self.store = trial_folder(self.order.checkpoints, "search", 3)
         self.dies_after = math.inf
         monkeypatch.setattr(ray.tune, "report", self.report)
 
@@ -107,7 +110,7 @@ def test_the_weights_are_those_of_the_best_report(
     list(fit(state, train, val, metric=objective.metric, mode=objective.mode))
     assert state.best is not None
     assert state.best_weights is not None
-    found = load_weights(worker.folder, state.best.step)
+    found = load_weights(worker.store, state.best.step)
     assert found.keys() == state.best_weights.keys()
     assert all(torch.equal(found[name], state.best_weights[name]) for name in found)
 
@@ -132,7 +135,7 @@ def test_a_trial_whose_worker_died_goes_on_to_the_same_reports(
 def test_a_report_that_was_lost_on_its_way_comes_again(worker: Worker, config: TrainConfig) -> None:
     """The checkpoint is written first; the driver died before it recorded the report."""
     worker.train(config, dies_after=1)
-    saved, _ = Checkpoints(worker.folder).load("cpu")
+    saved, _ = Checkpoints(worker.store).load("cpu")
     assert saved is not None
     assert len(saved["reports"]) == 1
     results = worker.train(config, recorded=0)
@@ -173,7 +176,7 @@ def test_the_checkpoint_of_another_configuration_is_not_gone_on_from(
     results = worker.train(other)
     assert [result["step"] for result in results] == [1, 2, 3, 4]
     best = max(results, key=lambda result: (result["objective"], -result["step"]))
-    assert load_weights(worker.folder, best["step"])
+    assert load_weights(worker.store, best["step"])
     assert results[0]["note"] == (
         "its checkpoint is of another configuration, passed over; goes on from epoch 0"
     )
@@ -190,7 +193,7 @@ def test_nor_are_weights_that_one_left_kept(worker: Worker, config: TrainConfig)
     (worker.folder / "best-000008.safetensors").touch()
     results = worker.train(dataclasses.replace(config, epochs=0.5))
     assert [result["step"] for result in results] == [1]
-    assert load_weights(worker.folder, 1)
+    assert load_weights(worker.store, 1)
 
 
 def test_a_diverging_trial_says_why(worker: Worker, config: TrainConfig) -> None:
@@ -219,6 +222,7 @@ def test_a_disk_that_cannot_be_written_is_told(worker: Worker, config: TrainConf
     [
         (Diverged("the loss is nan"), DIVERGED, "the loss is nan"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), DISK_FULL, "[Errno 28] No space"),
+        (StoreFault("s3://b/r, from node n", "no"), STORE_FAILS, "s3://b/r, from node n: no"),
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), DISK_FULL, "[Errno 122] Disk quota"),
         (OSError(errno.EACCES, "denied"), RAISED, "PermissionError: [Errno 13] denied"),
         (MemoryError(), OUT_OF_MEMORY, "MemoryError"),

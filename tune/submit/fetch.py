@@ -1,7 +1,8 @@
 """Brings a run's folder home, over the same HTTP port as everything else.
 
 Ray Jobs has no download. But Ray serves each file among its logs as it is, and a job's output is
-one of them: a small job on the head node writes the folder there, as a compressed tar archive.
+one of them: a small job on the head node writes the folder there, as a compressed tar archive. A
+run in an object store comes from there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from urllib.parse import urlencode
 
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.files import replacing_folder
+from tune.mirror import copy_run
+from tune.store import StoreFault, is_uri, open_store
 from tune.submit.jobs import Jobs
 
 GZIP = b"\n\x1f\x8b\x08"  # how the archive begins, after the lines that Ray writes first
@@ -34,6 +37,9 @@ def fetch(jobs: Jobs, id_: str, to: Path) -> None:
     run = jobs.get(id_).metadata["run"]
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise BadInput(f"{to}: exists and is not empty; name another --to")
+    if is_uri(run):
+        _from_store(run, to)
+        return
     # Status 1: a file changed while it was read, as those of a search at work do.
     command = f"tar -C {shlex.quote(run)} -cz --exclude=.lock . 2>/dev/null; test $? -le 1"
     copy = jobs.client.submit_job(
@@ -58,6 +64,15 @@ def fetch(jobs: Jobs, id_: str, to: Path) -> None:
             _unpack(output, folder)
     except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
         raise RunFailed(f"{to}: {run} did not arrive whole ({error})") from None
+
+
+def _from_store(uri: str, to: Path) -> None:
+    store = open_store(uri)
+    try:
+        with replacing_folder(to) as folder:
+            copy_run(store, folder)
+    except (StoreFault, OSError) as error:
+        raise RunFailed(f"{to}: {store} did not arrive whole ({error})") from None
 
 
 def _unpack(output: IO[bytes], folder: Path) -> None:

@@ -131,11 +131,14 @@ class Jobs:
 def entrypoint(run: Run, data: str | None) -> str:
     """The shell command of a job, which begins where Ray unpacked its package.
 
-    Data that came along is kept in the shared folder: the package is Ray's to delete.
+    Data that came along is kept in the shared folder: the package is Ray's to delete. A run in an
+    object store has its data there.
     """
     shared = shlex.quote(run.shared)
-    steps = ["set -e", 'package="$PWD"', f"mkdir -p {shared}", f"cd {shared}"]
-    if data is not None:
+    steps = ["set -e", 'package="$PWD"']
+    if not run.in_store:
+        steps += [f"mkdir -p {shared}", f"cd {shared}"]
+    if data is not None and not run.in_store:
         kept, part = shlex.quote(data), shlex.quote(f"{data}.part")
         steps.append(
             f"[ -e {kept} ] || {{ mkdir -p {shlex.quote(str(Path(data).parent))}; rm -rf {part}; "

@@ -51,6 +51,8 @@ def manifest(run: Run, args: argparse.Namespace) -> str:
             f"--name {run.name}: expected at most 47 lower-case letters, digits and '-', "
             "beginning with a letter, as Kubernetes wants it"
         )
+    if run.in_store:
+        raise BadInput(f"--shared {run.shared}: expected a path, where the pods see the volume")
     if not _QUANTITY.fullmatch(args.memory_per_node):
         raise BadInput(f"--memory-per-node {args.memory_per_node}: expected such as 8Gi")
     for option, least in (("nodes", 1), ("cpus_per_node", 1), ("gpus_per_node", 0)):

@@ -1,7 +1,8 @@
 """A search that is to run on a cluster: its name, its folder, its command.
 
 It stands in a folder that all nodes share as it would stand in a folder at home: the run goes to
-results/NAME there, prepared data to results/prepared.
+results/NAME there, prepared data to results/prepared. Where they share an object store instead, the
+run goes to results/NAME in that.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from lstmcls.cli import BadInput
 from tune.options import add_search_options, with_options
 from tune.space import SearchSpace, load_space
+from tune.store import checked, is_uri
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -23,13 +26,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 @dataclass(frozen=True)
 class Run:
     name: str
-    shared: str  # the absolute path of the folder that all nodes share
+    shared: str  # what all nodes share: a folder by its absolute path, or one in an object store
     space: SearchSpace
     columns: tuple[str, ...]  # the options that name the columns of the data
 
     @property
     def folder(self) -> str:
-        return f"{self.shared}/results/{self.name}"
+        if not self.in_store:
+            return f"{self.shared}/results/{self.name}"
+        parts = urlsplit(self.shared)  # which may end with options
+        return parts._replace(path=f"{parts.path}/results/{self.name}").geturl()
+
+    @property
+    def in_store(self) -> bool:
+        return is_uri(self.shared)
 
     def with_data(self, data: str | None) -> Run:
         """The same, with the data where the cluster finds it."""
@@ -41,7 +51,8 @@ class Run:
         `-P` keeps what happens to lie in the shared folder from being imported.
         """
         words = ["python", "-P", "-m", "tune.search", *self.columns]
-        return [*words, "--out", f"results/{self.name}", "--auto-resume"]
+        out = self.folder if self.in_store else f"results/{self.name}"
+        return [*words, "--out", out, "--auto-resume"]
 
 
 def add_run_options(parser: argparse.ArgumentParser, shared: str | None) -> None:
@@ -53,7 +64,8 @@ def add_run_options(parser: argparse.ArgumentParser, shared: str | None) -> None
         metavar="DIR",
         default=shared,
         required=shared is None,
-        help="a folder that all nodes share" + (f" (default: {shared})" if shared else ""),
+        help="a folder that all nodes share, or one in an object store, s3://..."
+        + (f" (default: {shared})" if shared else ""),
     )
     add_search_options(parser)
 
@@ -68,12 +80,13 @@ def read_run(args: argparse.Namespace) -> Run:
     name = args.name or f"{Path(space).stem}-{datetime.now():%Y%m%d-%H%M%S}"
     if not _NAME.fullmatch(name):
         raise BadInput(f"--name {name}: expected letters, digits, '.', '_' and '-'")
-    if not PurePosixPath(args.shared).is_absolute():
+    in_store = is_uri(args.shared)
+    if not in_store and not PurePosixPath(args.shared).is_absolute():
         raise BadInput(f"--shared {args.shared}: expected an absolute path, as all nodes see it")
     columns = [("--text", args.text), ("--label", args.label)]
     return Run(
         name,
-        args.shared.rstrip("/"),
+        checked(args.shared) if in_store else args.shared.rstrip("/"),
         with_options(load_space(space), args, space),
         tuple(word for option, value in columns if value for word in (option, value)),
     )

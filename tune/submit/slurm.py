@@ -66,7 +66,7 @@ def script(run: Run, args: argparse.Namespace) -> str:
             "#!/bin/bash",
             *lines,
             "set -u",
-            f"cd {shlex.quote(run.shared)} || exit 1",
+            *([] if run.in_store else [f"cd {shlex.quote(run.shared)} || exit 1"]),
             *(f"export {k}={shlex.quote(str(v))}${{{k}:+:${k}}}" for k, v in paths.items()),
             f"node=(--num-cpus={args.cpus_per_node} --num-gpus={args.gpus_per_node})",
             f"search=({shlex.join(run.command())})",
