@@ -254,8 +254,12 @@ def test_a_slurm_job_goes_on_after_its_time_limit(
         return (tmp_path / "slurm.log").read_text(encoding="utf-8")
 
     first = start()
-    cluster.until(lambda: log().count(" epoch ") > 5, "reports", tmp_path / "slurm.log")
-    assert {"trial 0 epoch", "trial 1 epoch"} <= set(re.findall(r"trial \d epoch", log()))
+    both = {"trial 0 epoch", "trial 1 epoch"}
+    cluster.until(
+        lambda: both <= set(re.findall(r"trial \d epoch", log())),
+        "reports of both",
+        tmp_path / "slurm.log",
+    )
     first.send_signal(signal.SIGTERM)
     assert first.wait(120) == 130, log()
     assert (tmp_path / "scontrol").read_text() == f"requeue {job}\n"
