@@ -34,6 +34,7 @@ from tune.scheduler import StudyASHA
 from tune.searcher import Bridge
 from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
+from tune.store import Store
 from tune.study import SEARCH, make_sampler, open_study
 from tune.trial import REPORT_KEYS
 
@@ -139,7 +140,7 @@ def run_ours(trials: int, sampler: str, folder: Path) -> Watch:
         trials=trials,
         listener=watch,
         stop=Stop(space.objective),
-        checkpoints=folder / "checkpoints",
+        checkpoints=Store(str(folder.resolve() / "checkpoints")),
     )
     asha = StudyASHA(space.asha, space.objective, space.max_epochs)
     with patch.object(loop, "train_trial", our_trial):

@@ -38,6 +38,7 @@ from tune.scheduler import StudyASHA
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
 from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
+from tune.store import Store
 from tune.study import SEARCH, make_sampler, open_study
 
 Curve = list[dict[str, Any]]
@@ -143,7 +144,7 @@ def a_bridge(folder: Path, space: SearchSpace, watch: Watch) -> Bridge:
         trials=space.budget.trials,
         listener=watch,
         stop=Stop(space.objective),
-        checkpoints=folder / "checkpoints",
+        checkpoints=Store(str(folder.resolve() / "checkpoints")),
     )
 
 
