@@ -8,7 +8,7 @@ TEXTS has two classes: a built-in name or a file. No text is used twice, but in 
     unbalanced   one row in twenty is of the first class
     documents    ten texts end to end, seven of them of the document's class
     tiny         200 rows
-    large        500,000 rows: copies in which one word in twenty is another's (`preparing.py`)
+    large        500,000 rows of a file: copies in which one word in twenty is another's
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def rows_of(texts: str) -> list[Row]:
     """The distinct texts of a built-in name or a file, shuffled."""
     source = open_builtin(texts).source if texts in NAMES else open_file(Path(texts))
     labelled = {
-        text: label for batch in source.batches() for text, label in zip(*batch[:2], strict=True)
+        text: label for batch in source.batches() for text, label in zip(*batch, strict=True)
     }
     rows = [(text, str(label)) for text, label in labelled.items()]
     random.Random(0).shuffle(rows)
@@ -98,11 +98,13 @@ def main() -> None:
     parser.add_argument("texts", help="a built-in name or a labelled file with two classes")
     parser.add_argument("--to", type=Path, required=True)
     args = parser.parse_args()
-    rows = rows_of(args.texts)
     if args.shape == "large":
-        print(f"{write_copies(Path(args.texts), -(-LARGE // len(rows)), args.to):,} rows")
+        if args.texts in NAMES:
+            parser.error("large: name a file")
+        count = sum(len(batch.texts) for batch in open_file(Path(args.texts)).batches())
+        print(f"{write_copies(Path(args.texts), -(-LARGE // count), args.to):,} rows")
         return
-    texts, labels = zip(*SHAPES[args.shape](rows), strict=True)
+    texts, labels = zip(*SHAPES[args.shape](rows_of(args.texts)), strict=True)
     pq.write_table(pa.table({"text": texts, "label": labels}), args.to)
     print(f"{len(texts):,} rows, {sum(map(len, texts)) / len(texts):,.0f} characters a text")
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.files import replacing_folder
@@ -101,9 +101,15 @@ def bring_home(store: Store, folder: RunFolder) -> None:
 def copy_run(store: Store, folder: Path) -> None:
     """Copy the run in `store`, less its checkpoints, to the folder."""
     for name in store.files():
-        if not name.startswith((".", "checkpoints/")):
+        path = PurePosixPath(name)
+        if not _hidden(path) and path.parts[0] != "checkpoints":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(store.read(name))
+
+
+def _hidden(name: PurePath) -> bool:
+    """Whether a part of it begins with a dot, as those that lead out of a folder do."""
+    return any(part.startswith(".") for part in name.parts)
 
 
 def _whole_lines(journal: bytes) -> bytes:
@@ -224,8 +230,7 @@ class Mirror:
         root = self._folder.path
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root)
-            hidden = any(part.startswith(".") for part in name.parts)
-            if path.is_file() and not hidden and name.parts[0] != "data":
+            if path.is_file() and not _hidden(name) and name.parts[0] != "data":
                 yield name.as_posix(), path
         for part in self._data_names:
             yield f"data/{part}", self._data / part

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -47,10 +46,6 @@ def a_copy(path: Path, store: Store) -> RunFolder:
     (path / "best" / "labels.json").write_text("[]")
     (path / ".space.yaml.7.tmp").touch()
     return found
-
-
-def started(run: RunFolder, data: Path, said: Callable[[str], Any] = print) -> Mirror:
-    return Mirror(run, data, said)
 
 
 @pytest.fixture
@@ -97,7 +92,7 @@ def test_only_what_has_changed_is_sent_again(
         write(self, name, content)
 
     monkeypatch.setattr(Store, "write", counted)
-    found = started(run, prepared_folder)
+    found = Mirror(run, prepared_folder, print)
     found._mirror()
     assert sent.count("study.journal") == sent.count("space.yaml") == 1
     assert sent[-1] == "data/dataset.json"  # it says that all the data are there
@@ -107,7 +102,7 @@ def test_only_what_has_changed_is_sent_again(
     assert sent.count("study.journal") == 2
     assert sent.count("space.yaml") == sent.count("data/dataset.json") == 1
     sent.clear()
-    again = started(run, prepared_folder)
+    again = Mirror(run, prepared_folder, print)
     assert again.close() is None
     assert not [name for name in sent if name.startswith("data/")]
 
@@ -115,7 +110,7 @@ def test_only_what_has_changed_is_sent_again(
 def test_the_thread_keeps_up_with_the_run(
     run: RunFolder, store: Store, prepared_folder: Path, quick: None
 ) -> None:
-    found = started(run, prepared_folder)
+    found = Mirror(run, prepared_folder, print)
     arrived = threading.Event()
     with open(run.journal, "ab") as journal:
         journal.write(b"3\n")
@@ -128,7 +123,7 @@ def test_the_thread_keeps_up_with_the_run(
 def test_nothing_is_deleted_before_the_journal_that_says_so_has_arrived(
     run: RunFolder, store: Store, prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = started(run, prepared_folder)
+    found = Mirror(run, prepared_folder, print)
     seen = []
     found.afterwards(lambda: seen.append(store.read("study.journal")))
     write = Store.write
@@ -194,7 +189,7 @@ def test_a_store_that_fails_is_said_once_and_at_the_end(
 def test_another_driver_is_kept_out_while_the_lock_is_fresh(
     run: RunFolder, store: Store, prepared_folder: Path, folder: Path
 ) -> None:
-    first = started(run, prepared_folder)
+    first = Mirror(run, prepared_folder, print)
     first._mirror()
     other = RunFolder(folder / "other")
     with pytest.raises(
@@ -202,7 +197,7 @@ def test_another_driver_is_kept_out_while_the_lock_is_fresh(
     ):
         bring_home(store, other)
     assert not other.path.exists()
-    again = started(run, prepared_folder)  # of the same folder, whose flock it holds
+    again = Mirror(run, prepared_folder, print)  # of the same folder, whose flock it holds
     for found in (first, again):
         assert found.close() is None
     bring_home(store, other)
@@ -216,12 +211,12 @@ def test_a_stale_lock_is_taken_over_and_the_late_driver_stops(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = started(run, prepared_folder)
+    first = Mirror(run, prepared_folder, print)
     first._mirror()
     monkeypatch.setattr(mirror, "FRESH", timedelta(0))
     other = RunFolder(folder / "other")
     bring_home(store, other)
-    second = started(other, prepared_folder)
+    second = Mirror(other, prepared_folder, print)
     with open(run.journal, "ab") as journal:
         journal.write(b"from the first\n")
     first._mirror()
@@ -319,6 +314,16 @@ def test_a_place_that_holds_something_else(store: Store) -> None:
     store.write("photo.jpg", b"")
     with pytest.raises(BadInput, match="is not empty; name another --out"):
         at_home(options(out=store.place))
+
+
+def test_a_name_in_a_store_cannot_lead_out_of_the_copy(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key of S3 is any text, so that whoever may write there may name one so."""
+    monkeypatch.setattr(Store, "files", lambda self: ["best/../../out", "best/a"])
+    monkeypatch.setattr(Store, "read", lambda self, name: b"1")
+    copy_run(store, tmp_path / "copy")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a"]
 
 
 def test_a_copy_holds_no_checkpoints_and_no_lock(store: Store, tmp_path: Path) -> None:

@@ -279,35 +279,38 @@ def test_the_weights_of_the_best_alone_are_kept(driver: Driver) -> None:
     assert driver.kept() == {2}
 
 
-def test_in_a_store_weights_stay_until_the_journal_has_arrived(
-    folder: Path, prepared_folder: Path
-) -> None:
-    driver = Driver(folder, small_space(), trials=4)
-    run = RunFolder(folder)
+@pytest.fixture
+def mirrored(folder: Path, prepared_folder: Path) -> tuple[Driver, RunFolder, Mirror]:
+    """A driver whose run lies in an object store."""
+    driver, run = Driver(folder, small_space(), trials=4), RunFolder(folder)
     run.set_origin(new_store(folder, "file").place)
     driver.bridge.mirror = Mirror(run, prepared_folder, print)
+    return driver, run, driver.bridge.mirror
+
+
+def test_in_a_store_weights_stay_until_the_journal_has_arrived(
+    mirrored: tuple[Driver, RunFolder, Mirror],
+) -> None:
+    driver, run, mirror = mirrored
     driver.train(driver.start(), 0.25)
     driver.train(driver.start(), 0.5)
     assert driver.left(0) == driver.left(1) == {"000001.pt", "best-000001.safetensors"}
-    assert driver.bridge.mirror.close() is None
+    assert mirror.close() is None
     assert not driver.left(0)
     assert driver.left(1) == {"best-000001.safetensors"}
     assert run.store.read("study.journal") == run.journal.read_bytes()
 
 
 def test_a_run_that_another_driver_took_over_is_left_to_it(
-    folder: Path, prepared_folder: Path
+    mirrored: tuple[Driver, RunFolder, Mirror],
 ) -> None:
-    driver = Driver(folder, small_space(), trials=4)
-    run = RunFolder(folder)
-    run.set_origin(new_store(folder, "file").place)
-    driver.bridge.mirror = Mirror(run, prepared_folder, print)
+    driver, run, mirror = mirrored
     driver.start()
     run.store.write(LOCK, b"another's 1 node")
-    driver.bridge.mirror._mirror()
+    mirror._mirror()
     driver.recorder.on_step_end(0, [])
     assert driver.stop.fault == f"{run.store}: another search has taken over"
-    driver.bridge.mirror.close()
+    mirror.close()
 
 
 def test_of_equals_the_first_is_kept_whichever_ended_first(driver: Driver) -> None:

@@ -113,9 +113,6 @@ def test_old_weights_go_from_a_store_once_the_record_has_them(
 def test_a_fault_of_a_folder_keeps_its_number(folder: Path) -> None:
     full = Path("/dev/full")  # a link to it is a file on a full disk
 
-    class Full(Store):
-        pass
-
     (folder / "a").mkdir()
     store = Store(str(folder / "a"))
     (folder / "a" / f".x.{os.getpid()}.tmp").symlink_to(full)
