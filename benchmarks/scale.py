@@ -69,7 +69,8 @@ def row(*cells: object) -> str:
 def recorded_curves(run: Path) -> list[Curve]:
     reports = pd.read_parquet(run / "reports.parquet").query("study == 'search'")
     table = reports.drop(columns=["study", "time"]).sort_values("step")
-    return [curve.to_dict("records") for _, curve in table.groupby("trial")]
+    curves = (curve.to_dict("records") for _, curve in table.groupby("trial"))
+    return [[{str(k): v for k, v in report.items()} for report in curve] for curve in curves]
 
 
 def replay(spec: dict[str, Any], data: Recorded, order: None) -> None:
@@ -153,7 +154,8 @@ def on_ray(bridge: Bridge, recorded: Recorded, slots: int, asha: StudyASHA) -> N
         start_ray(None)
     try:
         with patch.object(loop, "train_trial", replay):
-            loop.run_trials(bridge, None, recorded, Share(1, 0, slots), asha)
+            run: Any = loop.run_trials  # of a trial that takes recorded curves as its data
+            run(bridge, None, recorded, Share(1, 0, slots), asha)
     finally:
         ray.shutdown()
 
