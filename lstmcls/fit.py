@@ -76,6 +76,12 @@ class TrainingState:
         """The model that is validated and kept."""
         return self.averaged or self.model
 
+    def count_ngrams(self, train: TokenDataset) -> None:
+        """Let the model count the n-grams of its training data, where it uses any."""
+        for model in (self.model, self.averaged):
+            if model is not None and model.ngrams is not None:
+                model.ngrams.count(train)
+
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values only: loads under `torch.load(weights_only=True)`."""
         return {
@@ -146,6 +152,8 @@ def fit(
     """
     config, device = state.config, next(state.model.parameters()).device
     train_rows, val_rows = train.on(device), val.on(device)
+    if not state.reports:
+        state.count_ngrams(train)
     per_epoch = math.ceil(len(train) / config.batch_size)
     points = report_points(config, per_epoch)
     for end, epoch in points[len(state.reports) :]:
@@ -197,7 +205,7 @@ def _train_until(
             group["lr"] = learning_rate(config, state.batches, total)
         ids, row_lengths, labels = rows.batch(batch, pad_to)
         with precision(config, device):
-            logits = model(ids, row_lengths)
+            logits = model(ids, row_lengths, counted=labels)
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=config.label_smoothing
         )

@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Rows, TokenDataset, ordered_batches
+from lstmcls.ngrams import NgramEvidence
 
 EVAL_BATCH = 128  # rows of a forward pass without gradients
-NGRAM_BUCKETS = 2**18
 
 
 class LSTMClassifier(nn.Module):
@@ -40,9 +40,7 @@ class LSTMClassifier(nn.Module):
             direction: masked its own last step, counted its output at the row's last step).
     Beyond the notebook:
         mean_pooling: the mean over time is read too (concat pooling, Howard & Ruder 2018).
-        ngrams: every n-gram of up to so many tokens adds weights of its own to the logits, over
-            the square root of their number. They share NGRAM_BUCKETS rows by their hash, as in
-            fastText (Joulin et al. 2017); the LSTM beside them is wide & deep (Cheng et al. 2016).
+        ngrams: the evidence of n-grams of up to so many tokens is added (see ngrams.py).
         token_dropout: in training, tokens whose vector is 0 (Iyyer et al. 2015, word dropout).
     """
 
@@ -63,10 +61,19 @@ class LSTMClassifier(nn.Module):
             for size in inputs
         )
         self.head = nn.Linear(width * (1 + config.mean_pooling), num_classes)
-        self.ngrams = _zeros(NGRAM_BUCKETS, num_classes) if config.ngrams else None
+        self.ngrams = NgramEvidence(config.ngrams, num_classes) if config.ngrams else None
 
-    def forward(self, ids: Tensor, lengths: Tensor, states: Tensor | None = None) -> Tensor:
-        """Logits [B, C]; `states` as of `initial_states`, which draws them where none are given."""
+    def forward(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        states: Tensor | None = None,
+        counted: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, C]; `states` as of `initial_states`, which draws them where none are given.
+
+        `counted`: labels [B] of texts that the n-grams were counted in.
+        """
         masked = self.config.padding == "masked"
         if not masked:
             lengths = torch.full_like(lengths, ids.shape[1])
@@ -87,7 +94,7 @@ class LSTMClassifier(nn.Module):
                 x = self._drop_features(x) if masked else self._drop(x)
         features = self._pool(outputs, real, lengths, backwards)
         logits: Tensor = self.head(self._drop(features) if masked else features)
-        return logits if self.ngrams is None else logits + self._ngram_logits(ids, real)
+        return logits if self.ngrams is None else logits + self.ngrams(ids, real, counted)
 
     def initial_states(self, rows: int, generator: torch.Generator | None = None) -> Tensor | None:
         """h0 and c0 [layers, directions, 2, rows, H], drawn on the CPU; None: they are zeros."""
@@ -130,20 +137,6 @@ class LSTMClassifier(nn.Module):
         rows = torch.arange(lengths.shape[0], device=lengths.device)
         return torch.cat([output[rows, lengths - 1] for output in outputs], dim=1)
 
-    def _ngram_logits(self, ids: Tensor, real: Tensor) -> Tensor:
-        hashed = ids
-        rows, counted = [], []
-        for n in range(1, self.config.ngrams + 1):
-            if n > 1:
-                hashed = hashed[:, :-1] * 1_000_003 + ids[:, n - 1 :]
-            hashed = hashed % NGRAM_BUCKETS
-            rows.append(hashed)
-            counted.append(real[:, n - 1 :])
-        present = torch.cat(counted, dim=1)
-        weights = cast(nn.Embedding, self.ngrams)(torch.cat(rows, dim=1))
-        total: Tensor = (weights * present[..., None]).sum(dim=1)
-        return total / present.sum(dim=1, keepdim=True).sqrt()
-
     def _drop_tokens(self, x: Tensor) -> Tensor:
         """`x` [B, T, E] without a share of its tokens; not scaled up, as none of it is missed."""
         if not self.training or not self.config.token_dropout:
@@ -158,10 +151,6 @@ class LSTMClassifier(nn.Module):
         if not self.training or not self.config.dropout:
             return x
         return x * self._drop(torch.ones_like(x[:, :1]))
-
-
-def _zeros(rows: int, width: int) -> nn.Embedding:
-    return nn.Embedding(rows, width, _weight=torch.zeros(rows, width))
 
 
 class _MaxOverTime(torch.autograd.Function):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import subprocess
 import sys
 from typing import Any, cast
@@ -17,8 +16,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import TokenDataset
-from lstmcls.model import NGRAM_BUCKETS, LSTMClassifier, class_probabilities
+from lstmcls.dataset import TokenDataset, unlabelled
+from lstmcls.model import LSTMClassifier, class_probabilities
 
 VOCABULARY, CLASSES = 20, 3
 LENGTHS = [5, 1, 7, 3]
@@ -179,7 +178,7 @@ def test_masked_logits_do_not_depend_on_the_padding(
     switches = ("bidirectional", "max_pooling", "mean_pooling")
     numbers = {"layers": data.draw(st.integers(1, 2)), "ngrams": data.draw(st.integers(0, 3))}
     model = _model(**{name: data.draw(st.booleans()) for name in switches}, **numbers)
-    _fill_ngrams(model)
+    _count_ngrams(model)
     ids, row_lengths = _batch(lengths, pad_to=max(lengths) + extra)
     together = model(ids, row_lengths)
     for row, length in enumerate(lengths):
@@ -218,27 +217,26 @@ def test_mean_pooling_reads_the_mean_over_real_tokens_too(max_pooling: bool) -> 
         torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
 
 
-def _fill_ngrams(model: LSTMClassifier) -> None:
+def _count_ngrams(model: LSTMClassifier) -> None:
     if model.ngrams is not None:
-        nn.init.normal_(model.ngrams.weight, generator=torch.Generator().manual_seed(2))
+        draw = np.random.default_rng(2)
+        rows = unlabelled(draw.integers(2, VOCABULARY, size=(50, 8)).tolist())
+        labels = draw.integers(0, CLASSES, size=50, dtype=np.int32)
+        model.ngrams.count(TokenDataset(rows.ids, rows.offsets, labels))
 
 
-def test_every_ngram_adds_its_weights() -> None:
-    model = _model(ngrams=3)
+def test_the_evidence_of_ngrams_is_added() -> None:
+    model = _model(ngrams=2)
     ids, lengths = _batch(LENGTHS)
-    without = model(ids, lengths)  # the weights begin as zeros
-    _fill_ngrams(model)
-    found = model(ids, lengths)
-    for row, length in enumerate(LENGTHS):
-        words = ids[row, :length].tolist()
-        grams = [words[i : i + n] for n in (1, 2, 3) for i in range(length - n + 1)]
-        buckets = [
-            functools.reduce(lambda hashed, word: hashed * 1_000_003 + word, gram) % NGRAM_BUCKETS
-            for gram in grams
-        ]
-        assert len(set(buckets)) == len({tuple(gram) for gram in grams})
-        added = cast(nn.Embedding, model.ngrams).weight[buckets].sum(dim=0) / len(grams) ** 0.5
-        torch.testing.assert_close(found[row], without[row] + added, rtol=1e-5, atol=1e-5)
+    without = model(ids, lengths)  # nothing is counted
+    _count_ngrams(model)
+    assert model.ngrams is not None
+    labels = torch.tensor([0, 1, 2, 0])
+    real = torch.arange(max(LENGTHS)) < lengths[:, None]
+    for counted in (None, labels):
+        evidence = model.ngrams(ids, real, counted)
+        assert evidence.abs().sum(dim=1).min() > 0.01
+        torch.testing.assert_close(model(ids, lengths, counted=counted), without + evidence)
 
 
 def test_token_dropout_leaves_out_whole_tokens_in_training() -> None:

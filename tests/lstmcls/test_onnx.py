@@ -110,7 +110,9 @@ def test_more_padding_changes_nothing(
     for padding in ("masked", "counted"):
         artifact = classifier(tokenizer, padding=padding, mean_pooling=True, ngrams=3)
         assert artifact.model.ngrams is not None
-        torch.nn.init.normal_(artifact.model.ngrams.weight)
+        counted = unlabelled(rows)
+        counted.labels[:] = np.arange(len(rows)) % 3
+        artifact.model.ngrams.count(counted)
         write_onnx(artifact, tmp_path / "model.onnx")
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
         feeds = padded(rows[:50])
