@@ -70,19 +70,20 @@ class NgramEvidence(nn.Module):
 
     def count(self, texts: TokenDataset) -> None:
         """Learn which n-grams there are and in how many texts of each class they occur."""
-        occurrences = np.zeros(SLOTS, dtype=np.int32)
+        occurrences = np.zeros(SLOTS, dtype=np.int64)
         for _, hashed in _chunks(texts, self.longest):
-            np.add.at(occurrences, hashed, 1)
+            occurrences += np.bincount(hashed, minlength=SLOTS)
         known = np.flatnonzero(occurrences > 1)
         kept = known[np.argsort(-occurrences[known], kind="stable")[:KEPT]]
         device, classes = self.slots.device, len(self.prior)
         self.slots.fill_(-1)[: len(kept)] = torch.from_numpy(kept).to(device)
         self._find()
         index = self.index.cpu().numpy()
-        counts = np.zeros((1 + KEPT) * classes, dtype=np.float32)
+        counts = np.zeros((1 + KEPT) * classes, dtype=np.int64)
         for rows, hashed in _chunks(texts, self.longest):
-            once = np.unique(rows * (1 + KEPT) + index[hashed])
-            np.add.at(counts, once % (1 + KEPT) * classes + texts.labels[once // (1 + KEPT)], 1)
+            once = _distinct(rows * (1 + KEPT) + index[hashed])
+            entries = once % (1 + KEPT) * classes + texts.labels[once // (1 + KEPT)]
+            counts += np.bincount(entries, minlength=len(counts))
         self.counts.copy_(torch.from_numpy(counts).view(-1, classes))
         self.counts[0] = 0
         shares = np.bincount(texts.labels, minlength=classes) / len(texts)
@@ -108,6 +109,13 @@ class NgramEvidence(nn.Module):
 def _find_again(model: NgramEvidence, keys: object) -> None:
     del keys
     model._find()
+
+
+def _distinct(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As `np.unique`, which takes forty times as long."""
+    numbers = np.sort(numbers)
+    distinct: NDArray[np.int64] = numbers[np.diff(numbers, prepend=-1) != 0]
+    return distinct
 
 
 def _hashes(ids: _Ids, longest: int) -> Iterator[_Ids]:
