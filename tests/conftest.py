@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import os
 import random
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lstmcls.cli import run as run_main
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.prepare import prepare
@@ -99,6 +101,28 @@ def command(
             encoding="utf-8",
             timeout=120,
             check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`command` in this process: the same arguments, output and status, without the imports.
+
+    Every command has a test that runs it as a process of its own.
+    """
+
+    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_main(importlib.import_module(module).main)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(
+            sys.argv, int(str(ended.value.code)), printed.out, printed.err
         )
 
     return run
