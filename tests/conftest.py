@@ -22,7 +22,13 @@ from lstmcls.prepare import prepare
 from lstmcls.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    # Ray gives way to everything else by 15: a busy test beside it would starve its workers.
+    "RAY_worker_niceness": "0",
+}
 GOOD = ["good", "great", "lovely", "warm", "quick", "fresh", "sturdy", "bright"]
 BAD = ["bad", "broken", "slow", "cold", "stale", "weak", "dull", "noisy"]
 NEUTRAL = ["the", "a", "this", "box", "phone", "hotel", "book", "was", "it", "and", "very", "room"]
