@@ -19,13 +19,22 @@ from tune.study import SEARCH, read_study
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prepared_folder: Path) -> Driver:
-    """A search of six trials with a confirmation, run to its end in `Driver.folder`."""
+    """A search of six trials with a confirmation, run to its end in `Driver.folder`.
+
+    The first two learn; the third, which begins when one of them has ended, learns nothing, so
+    that ASHA stops a trial in whatever order the reports of the two that run at once come.
+    """
     folder = tmp_path_factory.mktemp("finished")
     space = write_space(
         folder / "mine.yaml",
         prepared_folder,
+        fixed={"batch_size": 8},
         resources={"gpu": 0.5},
-        enqueue=[{"lr": 0.02, "hidden_size": 8}],
+        enqueue=[
+            {"lr": 0.05, "hidden_size": 16},
+            {"lr": 0.1, "hidden_size": 16},
+            {"lr": 0.001, "hidden_size": 8},
+        ],
         confirm={"top": 2, "seeds": 2},
     )
     return search(folder, "--space", space, "--out", folder / "run", "--tensorboard")
@@ -58,16 +67,19 @@ def test_the_run_folder_is_complete(finished: Driver, prepared_folder: Path) -> 
     assert study is not None
     assert study.user_attrs["data"] == data_digest(prepared_folder)
     table = pd.read_parquet(run / "trials.parquet")
-    assert set(table.state) <= {"COMPLETE", "PRUNED"}
+    told = f"{table[['study', 'number', 'state', 'stopped', 'epochs']]}\n{finished.err}"
+    assert set(table.state) <= {"COMPLETE", "PRUNED"}, told
     searched = table[table.study == "search"]
-    assert len(searched) == 6
-    assert (searched.state == "PRUNED").any()
-    assert searched.stopped[searched.state == "PRUNED"].str.startswith("asha at epoch").all()
-    assert len(table[table.study == "confirmation"]) in (4, 6)  # the baseline may be on top
+    assert len(searched) == 6, told
+    assert (searched.state == "PRUNED").any(), told
+    assert searched.stopped[searched.state == "PRUNED"].str.startswith("asha at epoch").all(), told
+    # The baseline may be on top.
+    assert len(table[table.study == "confirmation"]) in (4, 6), told
     reports = pd.read_parquet(run / "reports.parquet")
     assert set(reports.trial[reports.study == "search"]) == set(range(6))
     curves = {f"{row.study}-{row.trial:04d}" for row in reports.itertuples()}
-    assert {path.parent.name for path in run.glob("tensorboard/*/events.*")} == curves
+    drawn = {path.parent.name for path in run.glob("tensorboard/*/events.*")}
+    assert drawn == curves, told
 
 
 def test_what_it_says(finished: Driver) -> None:
