@@ -13,8 +13,10 @@ BENCH := results/benchmarks
 search: .venv/installed
 	$(BIN)/python -m tune.search --space full.yaml
 
+# In the order of the folders: the whole searches of tests/e2e are few and long, and xdist, which
+# begins with the files of the most tests, would leave them for one worker at the end.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	$(BIN)/ruff check .

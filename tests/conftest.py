@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import os
 import random
 import subprocess
@@ -14,13 +15,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from lstmcls.cli import run as run_main
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.prepare import prepare
 from lstmcls.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    # Ray gives way to everything else by 15: a busy test beside it would starve its workers.
+    "RAY_worker_niceness": "0",
+}
 GOOD = ["good", "great", "lovely", "warm", "quick", "fresh", "sturdy", "bright"]
 BAD = ["bad", "broken", "slow", "cold", "stale", "weak", "dull", "noisy"]
 NEUTRAL = ["the", "a", "this", "box", "phone", "hotel", "book", "was", "it", "and", "very", "room"]
@@ -99,6 +107,28 @@ def command(
             encoding="utf-8",
             timeout=120,
             check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`command` in this process: the same arguments, output and status, without the imports.
+
+    Every command has a test that runs it as a process of its own.
+    """
+
+    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_main(importlib.import_module(module).main)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(
+            sys.argv, int(str(ended.value.code)), printed.out, printed.err
         )
 
     return run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import traceback
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,6 +34,11 @@ NOT_SHARED, STORE_FAILS = "storage not shared", "object store"
 OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
 DIED, NODE_LOST = "worker died", "node lost"
 
+# Seconds that a stopped trial's thread gets to end before its process takes the next trial. On a
+# busy machine Ray's own 2 do not do, and then it loses that next trial without a word to the
+# searcher or to a callback: the search would wait for it forever.
+THREAD_ENDS = 300
+
 
 @dataclass(frozen=True)
 class Order:
@@ -52,6 +58,7 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     What goes wrong is reported as a last result with `failure` (its kind) and `why`, so that
     the driver can tell a diverged loss from a full disk; only a dead process is Ray's to notice.
     """
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", str(THREAD_ENDS))
     keep_freed_memory()
     forget_shapes()
     torch.set_num_threads(order.threads)

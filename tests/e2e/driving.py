@@ -168,8 +168,17 @@ def trials(run: Path, study: str = "search") -> list[FrozenTrial]:
     return optuna.load_study(study_name=study, storage=storage).get_trials()
 
 
-def unfinished(run: Path) -> list[FrozenTrial]:
-    return [trial for trial in trials(run) if not trial.state.is_finished()]
+def unfinished(run: Path, study: str = "search") -> list[FrozenTrial]:
+    return [trial for trial in trials(run, study) if not trial.state.is_finished()]
+
+
+def check_interrupted(driver: Driver, run: Path) -> None:
+    """What one signal leaves: the way to go on, the best so far, and no trial half ended."""
+    again = f"interrupted; go on with: python -m tune.search --resume {run}"
+    assert driver.out.strip().splitlines()[-1] == again, driver.out
+    for name in ("best/model.safetensors", "trials.parquet", "report.html"):
+        assert (run / name).is_file(), name
+    assert "Traceback" not in driver.err, driver.err
 
 
 def facts(trial: FrozenTrial) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from driving import Driver, search, trials, unfinished, write_space
+from driving import Driver, check_interrupted, search, trials, unfinished, write_space
 from optuna.trial import TrialState
 
 from tune.checkpoints import trial_folder
 from tune.study import SEARCH
 
 LONG = {"epochs": 400, "batch_size": 8, "report_every": 1, "first_report": 1}
+ALONE = {"concurrency": 1}  # where one worker shows it: each takes seconds to start
 
 
 def test_a_dead_worker_is_replaced_and_its_trial_goes_on(
@@ -29,7 +30,7 @@ def test_a_dead_worker_is_replaced_and_its_trial_goes_on(
         prepared_folder,
         fixed=LONG,
         budget={"trials": 1},
-        resources={"concurrency": 1},
+        resources=ALONE,
     )
     driver = Driver(tmp_path, "--space", space, "--out", "run")
     for attempt in range(1, 4):  # once more than a trial is tried again
@@ -103,24 +104,15 @@ def test_ray_kills_workers_for_memory(prepared_folder: Path, tmp_path: Path) -> 
     assert killed.user_attrs["share"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_saves_and_tells_how_to_go_on(
-    number: signal.Signals, prepared_folder: Path, tmp_path: Path
-) -> None:
+def test_one_signal_saves_and_tells_how_to_go_on(prepared_folder: Path, tmp_path: Path) -> None:
     space = write_space(tmp_path / "s.yaml", prepared_folder, fixed=LONG)
     run = tmp_path / "run"
     driver = Driver(tmp_path, "--space", space, "--out", run)
     driver.until(lambda: driver.err.count(" epoch ") > 4, "reports")
-    driver.signal(number)
+    driver.signal(signal.SIGINT)  # test_resume.py sends SIGTERM, during a confirmation
     assert driver.wait() == 130, driver.err
-    assert driver.out.strip().splitlines()[-1] == (
-        f"interrupted; go on with: python -m tune.search --resume {run}"
-    )
+    check_interrupted(driver, run)
     assert {t.state for t in unfinished(run)} == {TrialState.WAITING}
-    assert (run / "best" / "model.safetensors").is_file()
-    assert (run / "trials.parquet").is_file()
-    assert (run / "report.html").is_file()
-    assert "Traceback" not in driver.err
 
 
 def test_a_second_signal_stops_at_once(prepared_folder: Path, tmp_path: Path) -> None:
@@ -129,11 +121,12 @@ def test_a_second_signal_stops_at_once(prepared_folder: Path, tmp_path: Path) ->
         tmp_path / "s.yaml",
         prepared_folder,
         fixed={"epochs": 4000, "batch_size": 1, "report_every": 1000, "first_report": 1000},
+        resources=ALONE,
         asha=False,
     )
     driver = Driver(tmp_path, "--space", space, "--out", "run")
-    driver.until(driver.workers, "a worker")
-    time.sleep(5)
+    driver.until(lambda: driver.named("ray::ImplicitFunc.train"), "a worker at its trial")
+    time.sleep(1)
     driver.signal(signal.SIGINT)
     time.sleep(1)
     assert driver.process.poll() is None
@@ -169,6 +162,7 @@ def test_a_full_disk_stops_the_search_and_loses_nothing(
         space={"hidden_size": {"int": [256, 260], "step": 4}} if large else {},
         fixed={"epochs": 4 if large else 120, "report_every": 1, "first_report": 1},
         budget={"trials": 2},
+        resources=ALONE,
         asha=False,
     )
     run = small_disk / "run"
@@ -228,7 +222,7 @@ def test_damaged_checkpoints_are_passed_over(prepared_folder: Path, tmp_path: Pa
 
 
 def test_budgets(prepared_folder: Path, tmp_path: Path) -> None:
-    space = write_space(tmp_path / "s.yaml", prepared_folder, fixed=LONG)
+    space = write_space(tmp_path / "s.yaml", prepared_folder, fixed=LONG, resources=ALONE)
     none = search(tmp_path, "--space", space, "--out", "none", "--minutes", 0.01)
     assert none.process.returncode == 1
     assert "no trial came to its first report within the budget" in none.err
@@ -236,7 +230,7 @@ def test_budgets(prepared_folder: Path, tmp_path: Path) -> None:
     assert target.process.returncode == 0, target.err
     assert "target reached" in target.err
     assert len(trials(tmp_path / "target")) <= 2
-    short = search(tmp_path, "--space", space, "--out", "short", "--minutes", 0.6)
+    short = search(tmp_path, "--space", space, "--out", "short", "--minutes", 0.5)
     assert short.process.returncode == 0, short.err
     assert {t.user_attrs["stopped"] for t in trials(tmp_path / "short")} >= {"time is up"}
     assert not unfinished(tmp_path / "short")

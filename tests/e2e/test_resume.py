@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
-from driving import Driver, facts, search, trials, unfinished, write_space
+from driving import (
+    Driver,
+    check_interrupted,
+    facts,
+    search,
+    trials,
+    unfinished,
+    write_space,
+)
 from optuna.trial import TrialState
 
+from lstmcls.artifact import load_artifact
+from lstmcls.evaluate import evaluate_prepared
 from tune.scheduler import StudyASHA, replay
 from tune.space import load_space
-from tune.study import SEARCH, open_study
+from tune.study import CONFIRMATION, SEARCH, open_study
 
 KILLS = 10
 
@@ -122,10 +133,15 @@ def test_one_at_a_time_goes_on_as_if_never_interrupted(
     prepared_folder: Path, tmp_path: Path
 ) -> None:
     space = write_space(
-        tmp_path / "s.yaml", prepared_folder, resources={"concurrency": 1}, fixed={"epochs": 6}
+        tmp_path / "s.yaml",
+        prepared_folder,
+        resources={"concurrency": 1},
+        fixed={"epochs": 6, "variant": "plain", "padding": "counted"},
     )
     whole = search(tmp_path, "--space", space, "--out", "whole", "--quiet")
     assert whole.process.returncode == 0, whole.err
+    assert whole.err == ""
+    _check_winner(tmp_path / "whole", prepared_folder)
     run = tmp_path / "cut"
     driver = Driver(tmp_path, "--space", space, "--out", run)
     driver.until(lambda: _count(run) > 8, "the eighth report")
@@ -137,11 +153,26 @@ def test_one_at_a_time_goes_on_as_if_never_interrupted(
     assert resumed.process.returncode == 0, resumed.err
     assert "was dropped" in resumed.err
     assert [facts(t) for t in trials(run)] == [facts(t) for t in trials(tmp_path / "whole")]
+    assert len(trials(run)) == 6
+    tables = [pd.read_parquet(folder / "trials.parquet") for folder in (run, tmp_path / "whole")]
+    when = ["seconds", "started", "ended"]
+    pd.testing.assert_frame_equal(*(table.drop(columns=when) for table in tables))
+
+
+def _check_winner(run: Path, data: Path) -> None:
+    """A winner that draws random states gives the recorded numbers once more."""
+    winner = load_artifact(run / "best")
+    assert not winner.config.zero_state
+    assert evaluate_prepared(winner, data, "val")["metrics"] == winner.metrics["val"]
 
 
 def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_path: Path) -> None:
     space = write_space(
-        tmp_path / "s.yaml", prepared_folder, budget={"trials": 2}, confirm={"top": 1, "seeds": 2}
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={"variant": "plain"},
+        budget={"trials": 2},
+        confirm={"top": 1, "seeds": 2},
     )
     run = tmp_path / "run"
     driver = Driver(tmp_path, "--space", space, "--out", run)
@@ -152,7 +183,9 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     driver.until_said("confirmation begins")
     time.sleep(1)
     driver.signal(signal.SIGTERM)
-    assert driver.wait() == 130
+    assert driver.wait() == 130, driver.err
+    check_interrupted(driver, run)
+    assert {t.state for t in unfinished(run, CONFIRMATION)} == {TrialState.WAITING}
     finished = [facts(t) for t in trials(run)]
     longer = search(tmp_path, "--resume", run, "--trials", 4)
     assert longer.process.returncode == 0, longer.err
@@ -164,6 +197,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
         tmp_path / "narrow.yaml",
         prepared_folder,
         space={"hidden_size": {"int": [4, 4], "step": 4}},
+        fixed={"variant": "plain"},
         budget={"trials": 5},
     )
     warm = search(tmp_path, "--space", narrow, "--out", "warm", "--warm-start", run)
@@ -174,18 +208,4 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert warm.err.count("does not fit") == 4 - len(fits)
     assert {t.params["lr"] for t in fits} <= {t.params["lr"] for t in trials(tmp_path / "warm")}
     assert best > 0
-
-
-@pytest.mark.parametrize(
-    "option", [("--space", "full"), ("--data", "reviews"), ("--seed", "1"), ("--set", "lr=1")]
-)
-def test_a_resume_keeps_what_defines_the_run(
-    option: tuple[str, str], prepared_folder: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    write_space(run / "space.yaml", prepared_folder)
-    (run / "study.journal").touch()
-    refused = search(tmp_path, "--resume", run, *option)
-    assert refused.process.returncode == 2
-    assert f"error: {option[0]}: a resumed search keeps" in refused.err
+    _check_winner(tmp_path / "warm", prepared_folder)

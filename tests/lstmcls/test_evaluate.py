@@ -53,8 +53,8 @@ def test_recorded_numbers_come_again_for_every_kind_of_network(
     assert evaluate_prepared(artifact, prepared_folder, "val")["metrics"] == artifact.metrics["val"]
 
 
-def test_tables_for_people(command: Command, trained: Path, prepared_folder: Path) -> None:
-    found = command("lstmcls.evaluate", trained, prepared_folder)
+def test_tables_for_people(called: Command, trained: Path, prepared_folder: Path) -> None:
+    found = called("lstmcls.evaluate", trained, prepared_folder)
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
     assert lines[0] == f"{prepared_folder}, split test: 40 texts"
@@ -114,10 +114,10 @@ def test_named_columns(trained: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_label_has_status_2_and_the_nearest_name(
-    command: Command, trained: Path, tmp_path: Path
+    called: Command, trained: Path, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "odd.csv", [("good box", "pos"), ("bad box", "negg")])
-    found = command("lstmcls.evaluate", trained, path)
+    found = called("lstmcls.evaluate", trained, path)
     assert found.returncode == 2
     assert found.stdout == ""
     assert found.stderr.splitlines() == [

@@ -83,29 +83,32 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.fixture(scope="module", params=RESUMED)
+def whole_and_saved(
+    request: pytest.FixtureRequest, prepared: Prepared, tiny: TrainConfig
+) -> tuple[TrainingState, list[bytes]]:
+    """A run that nothing interrupts, and what another one saved after each of its reports."""
+    changes: dict[str, Any] = {"epochs": 1.6, "report_every": 0.35, "first_report": 0.2}
+    config = dataclasses.replace(tiny, **(changes | RESUMED[request.param]))
+    whole, stopped = _state(config, prepared), _state(config, prepared)
+    assert len(list(_fit(whole, prepared))) == 6
+    saved = []
+    for _ in _fit(stopped, prepared):
+        file = io.BytesIO()
+        torch.save(stopped.to_dict(), file)
+        saved.append(file.getvalue())
+    return whole, saved
+
+
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
 def test_a_run_stopped_after_any_report_goes_on_exactly(
-    name: str, stop: int, prepared: Prepared, tiny: TrainConfig
+    whole_and_saved: tuple[TrainingState, list[bytes]], stop: int, prepared: Prepared
 ) -> None:
-    changes: dict[str, Any] = {"epochs": 1.6, "report_every": 0.35, "first_report": 0.2}
-    changes |= RESUMED[name]
-    config = dataclasses.replace(tiny, **changes)
-    whole = _state(config, prepared)
-    wanted = list(_fit(whole, prepared))
-    assert len(wanted) == 6
-
-    stopped = _state(config, prepared)
-    run = _fit(stopped, prepared)
-    for _ in range(stop):
-        next(run)
-    saved = io.BytesIO()
-    torch.save(stopped.to_dict(), saved)
-    saved.seek(0)
+    whole, saved = whole_and_saved
+    wanted = whole.reports
     torch.manual_seed(99)  # another process has other random numbers
-
-    fresh = _state(config, prepared)
-    fresh.restore(torch.load(saved, weights_only=True))
+    fresh = _state(whole.config, prepared)
+    fresh.restore(torch.load(io.BytesIO(saved[stop - 1]), weights_only=True))
     rest = list(_fit(fresh, prepared))
     assert _timeless(fresh.reports) == _timeless(wanted)
     assert _timeless(rest) == _timeless(wanted[stop:])

@@ -26,8 +26,8 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 TEXTS = ["the box was good", "a very slow hotel", 'quoted, "comma"\nand a line', "电影 ü", ""]
 
 
-def test_texts_as_arguments(command: Command, trained: Path) -> None:
-    found = command("lstmcls.predict", trained, "the box was good", "a very slow\thotel")
+def test_texts_as_arguments(called: Command, trained: Path) -> None:
+    found = called("lstmcls.predict", trained, "the box was good", "a very slow\thotel")
     assert found.returncode == 0, found.stderr
     assert found.stderr == ""
     rows = [line.split("\t") for line in found.stdout.splitlines()]
@@ -122,23 +122,24 @@ def test_a_file_to_a_file(
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([source.name, out.name])
 
 
-def test_a_file_through_the_command_line(command: Command, trained: Path, tmp_path: Path) -> None:
+def test_a_file_through_the_command_line(
+    called: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     _write(tmp_path / "texts.csv", TEXTS)
-    found = command(
-        "lstmcls.predict", trained, "--file", "texts.csv", "--out", "labels.csv", cwd=tmp_path
-    )
+    found = called("lstmcls.predict", trained, "--file", "texts.csv", "--out", "labels.csv")
     assert found.returncode == 0, found.stderr
     assert found.stdout == "labels.csv: 5 texts\n"
     assert [row["text"] for row in _read(tmp_path / "labels.csv")] == TEXTS
 
 
 def test_a_damaged_file_leaves_no_output_and_has_status_2(
-    command: Command, trained: Path, tmp_path: Path
+    called: Command, trained: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "good"}\n' * 5000 + "{broken\n")
     out = tmp_path / "labels.csv"
-    found = command("lstmcls.predict", trained, "--file", path, "--out", out)
+    found = called("lstmcls.predict", trained, "--file", path, "--out", out)
     assert found.returncode == 2
     assert found.stderr.splitlines() == [
         f"error: {path}: line 5001: not valid JSON; expected one object"

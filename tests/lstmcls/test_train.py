@@ -55,12 +55,12 @@ def test_a_config_file_of_a_model_trains_the_same_model_again(
 
 
 def test_a_run_that_diverges_fails_and_writes_nothing(
-    command: Command, prepared_folder: Path, tmp_path: Path
+    called: Command, prepared_folder: Path, tmp_path: Path
 ) -> None:
     wild = ["optimizer=sgd", "lr=1000", "momentum=0.99", "weight_decay=10", "epochs=10"]
     settings = [word for setting in wild for word in ("--set", setting)]
     out = tmp_path / "model"
-    found = command("lstmcls.train", "--data", prepared_folder, "--out", out, *SETTINGS, *settings)
+    found = called("lstmcls.train", "--data", prepared_folder, "--out", out, *SETTINGS, *settings)
     assert found.returncode == 1
     assert found.stderr.startswith("failed: diverged: ")
     assert len(found.stderr.splitlines()) == 1
@@ -68,9 +68,9 @@ def test_a_run_that_diverges_fails_and_writes_nothing(
 
 
 def test_bad_settings_are_told_at_once_with_status_2(
-    command: Command, prepared_folder: Path, tmp_path: Path
+    called: Command, prepared_folder: Path, tmp_path: Path
 ) -> None:
-    found = command(
+    found = called(
         "lstmcls.train", "--data", prepared_folder, "--out", tmp_path / "m",
         "--set", "hiden_size=8", "--set", "lr=-1",
     )  # fmt: skip

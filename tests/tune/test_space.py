@@ -499,12 +499,13 @@ def test_suggestions_from_a_random_space_are_configs_that_can_be_had_again(
     raw: dict[str, Any],
 ) -> None:
     space = parse_space(raw, "x")
-    for config, params in random_params(space, 10):
+    made = random_params(space, 10)
+    for config, params in made:
         assert space.config(params) == config
         assert [p.name for p in space.active(params)] == list(params)
-        # Any suggestion may be enqueued, and means the same then.
-        enqueued = parse_space({**raw, "enqueue": [params]}, "x").enqueue[0]
-        assert space.config(enqueued) == config
+    # Any suggestion may be enqueued, and means the same then.
+    enqueued = parse_space({**raw, "enqueue": [params for _, params in made]}, "x").enqueue
+    assert [space.config(point) for point in enqueued] == [config for config, _ in made]
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,12 +9,14 @@ import json
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray.tune
 import torch
 from fakes import in_memory
+from ray.tune.trainable import function_trainable
 
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared
@@ -29,6 +31,7 @@ from tune.trial import (
     RAISED,
     REPORT_KEYS,
     STORE_FAILS,
+    THREAD_ENDS,
     Order,
     _failure,
     train_trial,
@@ -130,6 +133,23 @@ def test_a_trial_whose_worker_died_goes_on_to_the_same_reports(
     found = {result["step"]: result for result in timeless([*first, *rest])}
     assert [found[step] for step in sorted(found)] == wanted
     assert timeless(rest) == [wanted[result["step"] - 1] for result in timeless(rest)]
+
+
+def test_a_stopped_trial_has_time_to_end_before_the_next_one(
+    worker: Worker, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would lose the next trial; its own code reads what the trial before has set."""
+    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "")  # for what comes after this test
+    monkeypatch.delenv("TUNE_FUNCTION_THREAD_TIMEOUT_S")
+    worker.train(config)
+    waited: list[float] = []
+    still_running = SimpleNamespace(is_alive=lambda: True)
+    session = SimpleNamespace(
+        finish=lambda timeout: waited.append(timeout), training_thread=still_running
+    )
+    monkeypatch.setattr(function_trainable, "get_session", lambda: session)
+    assert not function_trainable.FunctionTrainable.reset_config(None, {})
+    assert waited == [THREAD_ENDS]
 
 
 def test_a_report_that_was_lost_on_its_way_comes_again(worker: Worker, config: TrainConfig) -> None:

@@ -55,7 +55,7 @@ def test_every_suggestion_of_a_random_space_is_found_again(raw: dict[str, Any]) 
         assert suggested(space, point) == config
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(raw=spaces(), other=spaces(), data=st.data())
 def test_what_fits_another_random_space_is_suggested_exactly(
     raw: dict[str, Any], other: dict[str, Any], data: st.DataObject
