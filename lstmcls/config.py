@@ -82,7 +82,7 @@ class TrainConfig:
     clip_norm: float = _within(1.0, 0)  # largest norm of the whole gradient; 0 is off
     schedule: str = _one_of("constant", "constant", "cosine", "one_cycle")
     warmup: float = _within(0.0, 0, 1, high_open=True)  # share of all steps
-    label_smoothing: float = _within(0.0, 0, 1, high_open=True)
+    label_smoothing: float = _within(0.0, 0, 1, high_open=True)  # Szegedy et al. 2016, section 7
     averaging: float = _within(0.0, 0, 1, high_open=True)  # decay of the weights' mean; 0 is off
     mixed_precision: bool = True  # bf16 where the device is a CUDA GPU that has it
 

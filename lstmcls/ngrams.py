@@ -64,8 +64,9 @@ class NgramEvidence(nn.Module):
         if counted is not None:
             own = functional.one_hot(counted, len(self.prior))[:, None]
             counts = (counts - own).clamp(min=0)
-        weight = present * (1 + GAIN * cast(Tensor, self.trust(index))[..., 0])
-        total = (weight[:, None] @ self._log_ratios(counts))[:, 0]
+        weight = present[..., None] * (1 + GAIN * cast(Tensor, self.trust(index)))
+        # No matrix product, which autocast would round: hundreds of small terms are added here.
+        total = (weight * self._log_ratios(counts)).sum(dim=1)
         return total / present.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
 
     def count(self, texts: TokenDataset) -> None:

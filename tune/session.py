@@ -123,6 +123,7 @@ class Session:
         found = winner.search_winner(self.run, self.space, self.search)
         if found is None:
             return came_to(None, [], None, self._interrupted)
+        self.display.note("the winner is judged and written")
         if candidates and not self._interrupted:
             found = self._confirmed(candidates[0])
             baseline = next((c for c in candidates[1:] if c.baseline), None)
