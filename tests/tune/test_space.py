@@ -345,7 +345,7 @@ def test_max_epochs(space: dict[str, Any], fixed: dict[str, Any], largest: float
 
 
 def test_there_are_files() -> None:
-    assert {path.stem for path in FILES} == {"full", "notebook", "ablation", "smoke"}
+    assert {path.stem for path in FILES} == {"full", "night", "notebook", "ablation", "smoke"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
