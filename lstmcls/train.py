@@ -14,13 +14,11 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lstmcls.allocator import keep_freed_memory
-from lstmcls.artifact import NEEDED, save_artifact
+from lstmcls.artifact import DEVICES, NEEDED, choose_device, save_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
 from lstmcls.config import TrainConfig, load_config
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.fit import Diverged, Report, TrainingState, fit
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def train(
@@ -96,18 +94,6 @@ def check_out(out: Path) -> None:
     parent = next(folder for folder in path.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise BadInput(f"--out {out}: cannot be written ({parent})")
-
-
-def choose_device(name: str) -> str:
-    """`cpu` or `cuda`; auto is the GPU where there is one.
-
-    Raises:
-        BadInput: `cuda` on a machine without a usable GPU.
-    """
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise BadInput("--device cuda: no usable GPU here; use --device cpu")
-    return "cuda" if name != "cpu" and there else "cpu"
 
 
 def _follow(reports: Iterator[Report], epochs: float, quiet: bool) -> list[Report]:
