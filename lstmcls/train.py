@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from lstmcls.allocator import keep_freed_memory
 from lstmcls.artifact import DEVICES, NEEDED, choose_device, save_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
-from lstmcls.config import TrainConfig, load_config
+from lstmcls.config import FIELDS, VARIANTS, TrainConfig, load_config
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.fit import Diverged, Report, TrainingState, fit
 
@@ -125,8 +126,25 @@ def _line(report: Report, previous: Report | None) -> str:
     )
 
 
+_SETTINGS = ", ".join(f"{name}={field.default}" for name, field in FIELDS.items())
+_EPILOG = f"""\
+examples:
+  python -m lstmcls.train --data data/shop --out models/shop --set lr=0.004 --set epochs=5
+  python -m lstmcls.train --data data/shop --out models/shop --config results/RUN/best.yaml
+
+Settings and their defaults (lstmcls/config.py says what each means):
+{textwrap.fill(_SETTINGS, 96, initial_indent="  ", subsequent_indent="  ")}
+variant=NAME sets the first four at once; NAME is one of
+  {", ".join(VARIANTS)}."""
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m lstmcls.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m lstmcls.train",
+        description="Train one classifier on prepared data and keep it as it was at its best.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="prepared folder (lstmcls.prepare)"
     )
