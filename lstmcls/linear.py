@@ -66,7 +66,8 @@ def ngram_counts(data: TokenDataset) -> csr_matrix:
         (rows.astype(np.int32), (slots % BUCKETS).astype(np.int32))
         for rows, slots in ngrams_of(data, NGRAM)
     ]
-    at: tuple[NDArray[Any], ...] = tuple(map(np.concatenate, zip(*pieces, strict=True)))
+    rows_of, columns = zip(*pieces, strict=True)
+    at: tuple[NDArray[Any], NDArray[Any]] = (np.concatenate(rows_of), np.concatenate(columns))
     counts = csr_matrix(
         (np.ones(len(at[0]), np.float32), at), shape=(len(data), BUCKETS)
     )  # which adds up what falls together
