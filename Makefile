@@ -27,7 +27,7 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	test -d $(BENCH)/reviews || $(BIN)/python -m lstmcls.prepare reviews --tokenizer bpe --out $(BENCH)/reviews
 	$(BIN)/python benchmarks/training.py $(BENCH)/reviews
-	$(BIN)/python benchmarks/orchestration.py $(BENCH)/reviews
+	$(BIN)/python benchmarks/orchestration.py --data $(BENCH)/reviews
 	$(BIN)/python benchmarks/memory.py $(BENCH)/reviews
 	$(BIN)/python benchmarks/gpu.py $(BENCH)/reviews
 	$(BIN)/python benchmarks/time_to_quality.py --data $(BENCH)/reviews --out $(BENCH)/quality

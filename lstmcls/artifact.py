@@ -34,6 +34,7 @@ from lstmcls.model_card import model_card
 from lstmcls.tokenizer import encode, load_tokenizer
 
 NEEDED = ("model.safetensors", "config.yaml", "tokenizer.json", "labels.json", "metrics.json")
+DEVICES = ("auto", "cpu", "cuda")
 CHUNK = 8000  # texts tokenized and held at once, and sorted by length
 
 
@@ -159,6 +160,18 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     if not isinstance(length, int) or length < 1:
         raise BadInput(f"{path}: damaged (no max_length)")
     return dict(metrics)
+
+
+def choose_device(name: str) -> str:
+    """`cpu` or `cuda`; auto is the GPU where there is one.
+
+    Raises:
+        BadInput: `cuda` on a machine without a usable GPU.
+    """
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise BadInput("--device cuda: no usable GPU here; use --device cpu")
+    return "cuda" if name != "cpu" and there else "cpu"
 
 
 def trained_on(metrics: Mapping[str, Any]) -> str:

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lstmcls.cli import BadInput
+from lstmcls.splitting import FORMAT, SPLITS
 from lstmcls.tokenizer import load_tokenizer
 
-FORMAT = 1  # of a prepared folder; raised when its files change
-SPLITS = ("train", "val", "test")
 # Rows are sorted by length inside windows of about this many batches, then batches are shuffled:
 # little padding, and still a different mix of rows in every batch of every epoch.
 WINDOW = 200

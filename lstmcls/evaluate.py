@@ -20,9 +20,10 @@ from rich.text import Text
 
 from lstmcls.artifact import Artifact, finite, load_artifact, read_metrics, trained_on
 from lstmcls.cli import OK, BadInput, nearest, run
-from lstmcls.dataset import SPLITS, TokenDataset, load_prepared
+from lstmcls.dataset import TokenDataset, load_prepared
 from lstmcls.metrics import classification_metrics, confusion, per_class
 from lstmcls.reading import Source, open_file
+from lstmcls.splitting import SPLITS
 from lstmcls.tokenizer import load_tokenizer
 
 SHOWN_LABELS = 10  # of a model's labels in a message

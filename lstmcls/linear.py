@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from lstmcls.dataset import TokenDataset
 from lstmcls.metrics import classification_metrics
+from lstmcls.ngrams import ngrams_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 NGRAM = 3  # tokens, at most
-BUCKETS = 2**20  # of the n-grams' hashes
+BUCKETS = 2**20  # into which the slots of n-grams are put
 FEWEST = 2  # rows that an n-gram must be in
 STRENGTHS = (1.0, 4.0, 16.0)  # the inverse of the regularization; validation chooses
 MOST_ROWS = 50_000  # trained on; more of them would take minutes
@@ -61,16 +62,12 @@ def ngram_counts(data: TokenDataset) -> csr_matrix:
     """How often each n-gram of up to NGRAM tokens is in each row: [rows, BUCKETS]."""
     from scipy.sparse import csr_matrix
 
-    ids = data.ids.astype(np.int64)
-    row = np.repeat(np.arange(len(data), dtype=np.int32), data.lengths)
-    hashed, rows, columns = ids, [row], [ids % BUCKETS]
-    for n in range(2, NGRAM + 1):
-        hashed = hashed[:-1] * 1_000_003 + ids[n - 1 :]
-        whole = row[: len(hashed)] == row[n - 1 :]  # its first and last token are of one row
-        rows.append(row[: len(hashed)][whole])
-        columns.append(hashed[whole] % BUCKETS)
-        hashed = hashed % BUCKETS
-    at: tuple[NDArray[Any], NDArray[Any]] = (np.concatenate(rows), np.concatenate(columns))
+    pieces = [
+        (rows.astype(np.int32), (slots % BUCKETS).astype(np.int32))
+        for rows, slots in ngrams_of(data, NGRAM)
+    ]
+    rows_of, columns = zip(*pieces, strict=True)
+    at: tuple[NDArray[Any], NDArray[Any]] = (np.concatenate(rows_of), np.concatenate(columns))
     counts = csr_matrix(
         (np.ones(len(at[0]), np.float32), at), shape=(len(data), BUCKETS)
     )  # which adds up what falls together

@@ -75,12 +75,13 @@ class LSTMClassifier(nn.Module):
         `counted`: labels [B] of texts that the n-grams were counted in.
         """
         masked = self.config.padding == "masked"
-        if not masked:
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        tokens = real = steps < lengths[:, None]
+        if not masked:  # but for the n-grams, which were counted without padding
             lengths = torch.full_like(lengths, ids.shape[1])
+            real = torch.ones_like(real)
         if states is None:
             states = self.initial_states(ids.shape[0])
-        steps = torch.arange(ids.shape[1], device=ids.device)
-        real = steps < lengths[:, None]
         # The reverse direction reads real tokens from the last to the first, then padding.
         backwards = torch.where(real, lengths[:, None] - 1 - steps, steps)
         x = self._drop_tokens(self.embedding(ids))
@@ -94,7 +95,7 @@ class LSTMClassifier(nn.Module):
                 x = self._drop_features(x) if masked else self._drop(x)
         features = self._pool(outputs, real, lengths, backwards)
         logits: Tensor = self.head(self._drop(features) if masked else features)
-        return logits if self.ngrams is None else logits + self.ngrams(ids, real, counted)
+        return logits if self.ngrams is None else logits + self.ngrams(ids, tokens, counted)
 
     def initial_states(self, rows: int, generator: torch.Generator | None = None) -> Tensor | None:
         """h0 and c0 [layers, directions, 2, rows, H], drawn on the CPU; None: they are zeros."""

@@ -72,7 +72,7 @@ class NgramEvidence(nn.Module):
     def count(self, texts: TokenDataset) -> None:
         """Learn which n-grams there are and in how many texts of each class they occur."""
         occurrences = np.zeros(SLOTS, dtype=np.int64)
-        for _, hashed in _chunks(texts, self.longest):
+        for _, hashed in ngrams_of(texts, self.longest):
             occurrences += np.bincount(hashed, minlength=SLOTS)
         known = np.flatnonzero(occurrences > 1)
         kept = known[np.argsort(-occurrences[known], kind="stable")[:KEPT]]
@@ -81,7 +81,7 @@ class NgramEvidence(nn.Module):
         self._find()
         index = self.index.cpu().numpy()
         counts = np.zeros((1 + KEPT) * classes, dtype=np.int64)
-        for rows, hashed in _chunks(texts, self.longest):
+        for rows, hashed in ngrams_of(texts, self.longest):
             once = _distinct(rows * (1 + KEPT) + index[hashed])
             entries = once % (1 + KEPT) * classes + texts.labels[once // (1 + KEPT)]
             counts += np.bincount(entries, minlength=len(counts))
@@ -129,7 +129,7 @@ def _hashes(ids: _Ids, longest: int) -> Iterator[_Ids]:
         yield hashed
 
 
-def _chunks(
+def ngrams_of(
     texts: TokenDataset, longest: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(row, slot) of every n-gram of `texts`, some thousand texts at a time."""

@@ -17,12 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from lstmcls.allocator import keep_freed_memory
-from lstmcls.artifact import CHUNK, Artifact, load_artifact
+from lstmcls.artifact import CHUNK, DEVICES, Artifact, choose_device, load_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
 from lstmcls.files import replacing
 from lstmcls.reading import BATCH_CHARACTERS, Source, open_file
@@ -182,7 +181,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line, with every probability"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
     return parser.parse_args(argv)
 
 
@@ -196,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments(argv)
     _check(options)
     keep_freed_memory()
-    artifact = load_artifact(options.model, _device(options.device))
+    artifact = load_artifact(options.model, choose_device(options.device))
     total: int | None = None
     if options.file:
         source = open_file(options.file, options.text, labelled=False)
@@ -224,13 +223,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out:
         print(f"{options.out}: {done} texts")
     return OK
-
-
-def _device(name: str) -> str:
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise BadInput("--device cuda: no usable GPU here; use --device cpu")
-    return "cuda" if name != "cpu" and there else "cpu"
 
 
 if __name__ == "__main__":

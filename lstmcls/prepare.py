@@ -18,7 +18,7 @@ from lstmcls import builtin, passes
 from lstmcls.cli import OK, BadInput, nearest, run
 from lstmcls.files import replacing_folder
 from lstmcls.reading import ENDINGS, LABEL_NAMES, TEXT_NAMES, Source, open_file
-from lstmcls.splitting import DROPPED, FATES, SPLITS, TEST, TRAIN, sample, split_rows
+from lstmcls.splitting import DROPPED, FATES, FORMAT, SPLITS, TEST, TRAIN, sample, split_rows
 from lstmcls.tokenizer import (
     KINDS,
     VOCABULARY,
@@ -26,7 +26,6 @@ from lstmcls.tokenizer import (
     train_on_batches,
 )
 
-FORMAT = 1
 # Rows. More of them change no frequent word's rank, and every rare one is held in memory.
 LEARNT_FROM = 250_000
 OWN_FILES = {"dataset.json", "tokenizer.json", *(f"{name}.parquet" for name in SPLITS)}

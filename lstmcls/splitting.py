@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lstmcls.cli import BadInput
 
+FORMAT = 1  # of a prepared folder; raised when its files change
 SPLITS = ("train", "val", "test")
 DROPPED = ("missing_label", "empty", "duplicates", "contradictory", "found_in_test")
 FATES = (*SPLITS, *DROPPED)  # a row's fate is an index into this

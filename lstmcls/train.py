@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,11 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lstmcls.allocator import keep_freed_memory
-from lstmcls.artifact import NEEDED, save_artifact
+from lstmcls.artifact import DEVICES, NEEDED, choose_device, save_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
-from lstmcls.config import TrainConfig, load_config
+from lstmcls.config import FIELDS, VARIANTS, TrainConfig, load_config
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.fit import Diverged, Report, TrainingState, fit
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def train(
@@ -98,18 +97,6 @@ def check_out(out: Path) -> None:
         raise BadInput(f"--out {out}: cannot be written ({parent})")
 
 
-def choose_device(name: str) -> str:
-    """`cpu` or `cuda`; auto is the GPU where there is one.
-
-    Raises:
-        BadInput: `cuda` on a machine without a usable GPU.
-    """
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise BadInput("--device cuda: no usable GPU here; use --device cpu")
-    return "cuda" if name != "cpu" and there else "cpu"
-
-
 def _follow(reports: Iterator[Report], epochs: float, quiet: bool) -> list[Report]:
     """Take every report, showing a line for each, and a bar below them on a terminal."""
     followed: list[Report] = []
@@ -139,8 +126,25 @@ def _line(report: Report, previous: Report | None) -> str:
     )
 
 
+_SETTINGS = ", ".join(f"{name}={field.default}" for name, field in FIELDS.items())
+_EPILOG = f"""\
+examples:
+  python -m lstmcls.train --data data/shop --out models/shop --set lr=0.004 --set epochs=5
+  python -m lstmcls.train --data data/shop --out models/shop --config results/RUN/best.yaml
+
+Settings and their defaults (lstmcls/config.py says what each means):
+{textwrap.fill(_SETTINGS, 96, initial_indent="  ", subsequent_indent="  ")}
+variant=NAME sets the first four at once; NAME is one of
+  {", ".join(VARIANTS)}."""
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m lstmcls.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m lstmcls.train",
+        description="Train one classifier on prepared data and keep it as it was at its best.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="prepared folder (lstmcls.prepare)"
     )

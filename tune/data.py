@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
-from lstmcls.dataset import FORMAT, read_info
+from lstmcls.dataset import read_info
 from lstmcls.files import replacing
 from lstmcls.prepare import prepare
+from lstmcls.splitting import FORMAT
 from tune.run_folder import RESULTS
 
 

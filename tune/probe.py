@@ -21,7 +21,11 @@ from tune.resources import GpuMemory
 from tune.space import SearchSpace
 from tune.space.points import sample_point
 
-SIZES = ("embedding_dim", "hidden_size", "layers", "batch_size")
+# What takes more memory the more there is of it, or where it is on.
+SIZES = (
+    *("embedding_dim", "hidden_size", "layers", "batch_size"),
+    *("mean_pooling", "ngrams", "averaging"),
+)
 SAMPLED = 500  # points of the space, among which the largest is looked for
 
 

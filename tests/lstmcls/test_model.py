@@ -225,8 +225,9 @@ def _count_ngrams(model: LSTMClassifier) -> None:
         model.ngrams.count(TokenDataset(rows.ids, rows.offsets, labels))
 
 
-def test_the_evidence_of_ngrams_is_added() -> None:
-    model = _model(ngrams=2)
+@pytest.mark.parametrize("padding", ["masked", "counted"])
+def test_the_evidence_of_ngrams_is_added(padding: str) -> None:
+    model = _model(ngrams=2, padding=padding)
     ids, lengths = _batch(LENGTHS)
     without = model(ids, lengths)  # nothing is counted
     _count_ngrams(model)

@@ -33,6 +33,11 @@ def test_the_largest_configuration_of_a_conditional_space() -> None:
     assert config.variant == "improved"
     assert (config.embedding_dim, config.hidden_size, config.batch_size) == (128, 128, 128)
     assert config.optimizer in ("adam", "adamw")
+    assert config.ngrams == 3
+    night = largest_config(load_space("night"), DATA)
+    assert night.mean_pooling
+    assert night.averaging
+    assert night.ngrams == 3
 
 
 def test_a_size_that_only_a_condition_allows() -> None:

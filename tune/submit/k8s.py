@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cpus-per-node", type=int, default=4, metavar="N", help="CPUs of each (default: 4)")
     add("--gpus-per-node", type=int, default=0, metavar="N", help="GPUs of each (default: 0)")
     add("--memory-per-node", default="8Gi", metavar="M", help="memory of each (default: 8Gi)")
-    add_run_options(parser, shared=SHARED)
+    add_run_options(parser, shared=SHARED, what="where the pods see the volume")
 
 
 def manifest(run: Run, args: argparse.Namespace) -> str:

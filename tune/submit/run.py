@@ -55,8 +55,12 @@ class Run:
         return [*words, "--out", out, "--auto-resume"]
 
 
-def add_run_options(parser: argparse.ArgumentParser, shared: str | None) -> None:
-    """Those of every way to a cluster; `shared` is the default of --shared."""
+def add_run_options(
+    parser: argparse.ArgumentParser,
+    shared: str | None,
+    what: str = "a folder that all nodes share, or one in an object store, s3://...",
+) -> None:
+    """Those of every way to a cluster; `shared` is the default of --shared, which is `what`."""
     add = parser.add_argument
     add("--name", metavar="NAME", help="the run, results/NAME there (default: SPACE-TIME)")
     add(
@@ -64,8 +68,7 @@ def add_run_options(parser: argparse.ArgumentParser, shared: str | None) -> None
         metavar="DIR",
         default=shared,
         required=shared is None,
-        help="a folder that all nodes share, or one in an object store, s3://..."
-        + (f" (default: {shared})" if shared else ""),
+        help=what + (f" (default: {shared})" if shared else ""),
     )
     add_search_options(parser)
 
