@@ -78,9 +78,10 @@ class TrainingState:
 
     def count_ngrams(self, train: TokenDataset) -> None:
         """Let the model count the n-grams of its training data, where it uses any."""
-        for model in (self.model, self.averaged):
-            if model is not None and model.ngrams is not None:
-                model.ngrams.count(train)
+        if self.model.ngrams is not None:
+            self.model.ngrams.count(train)
+            if self.averaged is not None:
+                self.averaged.load_state_dict(self.model.state_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values only: loads under `torch.load(weights_only=True)`."""

@@ -10,6 +10,7 @@ all but solved, and the network would learn nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TypeVar, cast
 
 import numpy as np
@@ -21,11 +22,12 @@ from torch.nn import functional
 from lstmcls.dataset import TokenDataset
 
 SLOTS = 2**22  # an n-gram is known by its hash
-KEPT = 2**17  # of the slots, the most frequent have counts and a trust
+KEPT = 2**17  # of the slots, the most frequent have counts and a trust;
+COUNTS = 2**22  # fewer where there are so many classes that their counts would be more
 SMOOTHING = 1.0  # texts of each class, were all as frequent, that every n-gram has on top
 # Trusts are sums of few gradients, each of a rare n-gram: a step of the other weights is too small.
 GAIN = 5.0
-CHUNK = 4096  # texts counted at a time
+CHUNK = 2**20  # tokens counted at a time, about
 
 _Ids = TypeVar("_Ids", Tensor, NDArray[np.int64])
 
@@ -44,10 +46,11 @@ class NgramEvidence(nn.Module):
     def __init__(self, longest: int, num_classes: int) -> None:
         super().__init__()
         self.longest = longest
-        self.register_buffer("slots", torch.full((KEPT,), -1, dtype=torch.int32))  # -1: none
-        self.register_buffer("counts", torch.zeros(1 + KEPT, num_classes))  # row 0: not kept
+        kept = min(KEPT, COUNTS // num_classes)
+        self.register_buffer("slots", torch.full((kept,), -1, dtype=torch.int32))  # -1: none
+        self.register_buffer("counts", torch.zeros(1 + kept, num_classes))  # row 0: not kept
         self.register_buffer("prior", torch.full((num_classes,), 1 / num_classes))
-        self.trust = nn.Embedding(1 + KEPT, 1, _weight=torch.zeros(1 + KEPT, 1))
+        self.trust = nn.Embedding(1 + kept, 1, _weight=torch.zeros(1 + kept, 1))
         # Large and told by `slots`, so not kept with the weights.
         self.register_buffer("index", torch.zeros(0, dtype=torch.int32), persistent=False)
         self.register_load_state_dict_post_hook(_find_again)  # type: ignore[no-untyped-call]
@@ -75,15 +78,15 @@ class NgramEvidence(nn.Module):
         for _, hashed in ngrams_of(texts, self.longest):
             occurrences += np.bincount(hashed, minlength=SLOTS)
         known = np.flatnonzero(occurrences > 1)
-        kept = known[np.argsort(-occurrences[known], kind="stable")[:KEPT]]
-        device, classes = self.slots.device, len(self.prior)
-        self.slots.fill_(-1)[: len(kept)] = torch.from_numpy(kept).to(device)
+        kept = known[np.argsort(-occurrences[known], kind="stable")[: len(self.slots)]]
+        self.slots.fill_(-1)[: len(kept)] = torch.from_numpy(kept).to(self.slots.device)
         self._find()
         index = self.index.cpu().numpy()
-        counts = np.zeros((1 + KEPT) * classes, dtype=np.int64)
+        rows_of_counts, classes = self.counts.shape
+        counts = np.zeros(rows_of_counts * classes, dtype=np.int64)
         for rows, hashed in ngrams_of(texts, self.longest):
-            once = _distinct(rows * (1 + KEPT) + index[hashed])
-            entries = once % (1 + KEPT) * classes + texts.labels[once // (1 + KEPT)]
+            once = _distinct(rows * rows_of_counts + index[hashed])
+            entries = once % rows_of_counts * classes + texts.labels[once // rows_of_counts]
             counts += np.bincount(entries, minlength=len(counts))
         self.counts.copy_(torch.from_numpy(counts).view(-1, classes))
         self.counts[0] = 0
@@ -102,8 +105,8 @@ class NgramEvidence(nn.Module):
         if self.slots.is_meta:  # until weights are loaded
             return
         self.index = torch.zeros(SLOTS, dtype=torch.int32, device=self.slots.device)
-        rows = torch.arange(1, 1 + KEPT, dtype=torch.int32, device=self.slots.device)
-        used = self.slots >= 0
+        rows = torch.arange(1, len(self.counts), dtype=torch.int32, device=self.slots.device)
+        used = (self.slots >= 0) & (self.slots < SLOTS)
         self.index[self.slots[used].long()] = rows[used]
 
 
@@ -132,11 +135,12 @@ def _hashes(ids: _Ids, longest: int) -> Iterator[_Ids]:
 def ngrams_of(
     texts: TokenDataset, longest: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(row, slot) of every n-gram of `texts`, some thousand texts at a time."""
-    for start in range(0, len(texts), CHUNK):
-        offsets = texts.offsets[start : start + CHUNK + 1]
+    """(row, slot) of every n-gram of `texts`, about CHUNK tokens at a time."""
+    cuts = np.searchsorted(texts.offsets, np.arange(0, texts.offsets[-1], CHUNK))
+    for start, end in pairwise([*cuts.tolist(), len(texts)]):
+        offsets = texts.offsets[start : end + 1]
         ids = texts.ids[offsets[0] : offsets[-1]].astype(np.int64)
-        rows = np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets))
+        rows = np.repeat(np.arange(start, end), np.diff(offsets))
         for n, hashed in enumerate(_hashes(ids, longest)):
             within = rows[: len(hashed)] == rows[n:]
             yield rows[: len(hashed)][within], hashed[within]

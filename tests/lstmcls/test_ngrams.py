@@ -90,6 +90,10 @@ def test_the_most_frequent_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _of(model, [2]) == [0.0] * CLASSES
 
 
+def test_many_classes_keep_fewer() -> None:
+    assert NgramEvidence(1, 1000).counts.numel() <= ngrams.COUNTS + 1000
+
+
 def test_the_trust_multiplies_the_evidence() -> None:
     model = NgramEvidence(1, CLASSES)
     model.count(_dataset([([1, 2], 0), ([1], 0), ([2], 1)]))
