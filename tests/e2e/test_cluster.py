@@ -253,18 +253,21 @@ def test_a_slurm_job_goes_on_after_its_time_limit(
     def log() -> str:
         return (tmp_path / "slurm.log").read_text(encoding="utf-8")
 
-    first = start()
-    both = {"trial 0 epoch", "trial 1 epoch"}
-    cluster.until(
-        lambda: both <= set(re.findall(r"trial \d epoch", log())),
-        "reports of both",
-        tmp_path / "slurm.log",
-    )
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(120) == 130, log()
-    assert (tmp_path / "scontrol").read_text() == f"requeue {job}\n"
     run = tmp_path / "results" / "slurm"
-    assert {trial.state for trial in unfinished(run)} == {TrialState.WAITING}
+    both = {"trial 0 epoch", "trial 1 epoch"}
+    # Slurm's notice of the time limit, then scancel.
+    for sitting, number in enumerate((signal.SIGUSR1, signal.SIGTERM), start=1):
+        job_script, said = start(), len(log())
+        cluster.until(
+            lambda said=said: both <= set(re.findall(r"trial \d epoch", log()[said:])),
+            f"reports of both in sitting {sitting}",
+            tmp_path / "slurm.log",
+        )
+        job_script.send_signal(number)
+        assert job_script.wait(120) == 130, log()
+        assert (tmp_path / "scontrol").read_text() == f"requeue {job}\n"
+        assert {trial.state for trial in unfinished(run)} == {TrialState.WAITING}
+        assert not Path(f"/tmp/ray-{job}").exists()
     assert start().wait(200) == 0, log()
     assert "unfinished trials go on" in log()
     assert [trial.state for trial in trials(run)] == [TrialState.COMPLETE] * 4

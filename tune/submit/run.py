@@ -12,7 +12,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from lstmcls.cli import BadInput
@@ -81,8 +81,10 @@ def read_run(args: argparse.Namespace) -> Run:
     if not _NAME.fullmatch(name):
         raise BadInput(f"--name {name}: expected letters, digits, '.', '_' and '-'")
     in_store = is_uri(args.shared)
-    if not in_store and not PurePosixPath(args.shared).is_absolute():
-        raise BadInput(f"--shared {args.shared}: expected an absolute path, as all nodes see it")
+    if not in_store and not (args.shared.startswith("/") and args.shared.strip("/")):
+        raise BadInput(
+            f"--shared {args.shared}: expected an absolute path below /, as all nodes see it"
+        )
     columns = [("--text", args.text), ("--label", args.label)]
     return Run(
         name,
