@@ -58,6 +58,10 @@ def test_the_space_travels_whole(prepared_folder: Path) -> None:
     assert space.data == str(prepared_folder)
 
 
+def test_data_in_an_object_store_stays_there() -> None:
+    assert "\ndata: s3://bucket/shop.csv\n" in script("--data", "s3://bucket/shop.csv")
+
+
 @pytest.mark.parametrize("shared", ["/a b", "/x'y", '/x"y', "/$HOME", "/`id`"])
 def test_bash_takes_it_whatever_the_paths_are(shared: str, tmp_path: Path) -> None:
     text = script("--shared", shared, "--text", "a 'b' $c")
@@ -94,6 +98,7 @@ def test_a_time_is_read_as_slurm_reads_it(limit: str) -> None:
         (["--cpus-per-trial", "9"], "resources.cpu: a trial wants 9 CPUs, there are 8"),
         (["--gpus-per-node", "1", "--gpus-per-trial", "2"], "a trial wants 2 GPUs, there are 1"),
         (["--shared", "/"], "--shared /: expected an absolute path below /"),
+        (["--data", "http://here/shop.csv"], "http://here/shop.csv: expected s3://BUCKET/FOLDER"),
         (["--data", "none.csv"], "none.csv: no such file or folder"),
         (["--name", "a/b"], "--name a/b: expected letters"),
         (["--name", "a;id"], "--name a;id: expected letters"),

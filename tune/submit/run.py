@@ -85,10 +85,13 @@ def read_run(args: argparse.Namespace) -> Run:
         raise BadInput(
             f"--shared {args.shared}: expected an absolute path below /, as all nodes see it"
         )
+    found = with_options(load_space(space), args, space)
+    if is_uri(found.data):
+        checked(str(found.data))
     columns = [("--text", args.text), ("--label", args.label)]
     return Run(
         name,
         checked(args.shared) if in_store else args.shared.rstrip("/"),
-        with_options(load_space(space), args, space),
+        found,
         tuple(word for option, value in columns if value for word in (option, value)),
     )

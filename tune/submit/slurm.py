@@ -19,6 +19,7 @@ import tune
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput
 from tune.resources import Node, divide
+from tune.store import is_uri
 from tune.submit.run import Run, add_run_options
 
 NOTICE = 120  # seconds before the time limit in which the search saves
@@ -99,7 +100,7 @@ def _minutes(time: str) -> float:
 
 
 def _seen_by_all(data: str | None) -> str | None:
-    if data is None or data in NAMES:
+    if data is None or data in NAMES or is_uri(data):
         return data
     if not Path(data).exists():
         raise BadInput(f"--data {data}: no such file or folder; the nodes read it where it lies")
