@@ -182,6 +182,45 @@ def test_a_node_that_does_not_share_the_folder(cluster: Cluster, prepared_folder
     assert cluster.submit(*words, "early", "--trials", 1, "--set", "epochs=1").returncode == 2
 
 
+# On a node whose GPUs are pretended, CUDA is too: what its trials would do there they do on CPUs.
+PRETENCE = """\
+import builtins, sys
+real = builtins.__import__
+def pretending(name, *rest, **more):
+    module = real(name, *rest, **more)
+    if hasattr(trial := sys.modules.get("tune.trial"), "train_trial"):
+        trial._device = lambda gpus, context: "cpu"
+    return module
+builtins.__import__ = pretending
+"""
+
+
+def test_gpus_on_some_nodes(prepared_folder: Path) -> None:
+    machines = Cluster(cpus=0)
+    try:
+        machines.add(cpus=2)
+        pretence = machines.shared / "pretence"
+        pretence.mkdir()
+        (pretence / "sitecustomize.py").write_text(PRETENCE)
+        machines.cluster_environment["PYTHONPATH"] = str(pretence)
+        machines.add(cpus=2, gpus=1)
+        mixed = space(machines, "mixed", prepared_folder, budget={"trials": 3})
+        words = ("--space", mixed, "--shared", machines.shared, "--name", "mixed")
+        done = machines.submit(*words, "--gpus-per-trial", 1)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 of 3 nodes have no GPU for a trial and stay idle" in done.stdout
+        # On the other node each would have found no CUDA.
+        run = machines.shared / "results" / "mixed"
+        assert len(trials(run)) == 3
+        assert {t.state for t in trials(run)} <= {TrialState.COMPLETE, TrialState.PRUNED}
+        assert all(t.user_attrs.get("attempts", 1) == 1 for t in trials(run))
+        refused = machines.submit(*words[:-1], "more", "--gpus-per-trial", 2)
+        assert refused.returncode == 2
+        assert "a trial wants 2 GPUs, no node has more than 1" in refused.stdout
+    finally:
+        machines.close()
+
+
 def test_the_head_is_lost(cluster: Cluster, prepared_folder: Path) -> None:
     machines = Cluster(cpus=1)
     try:
