@@ -11,7 +11,8 @@ RUN apt-get update \
 WORKDIR /opt/lstm-tune
 COPY constraints.txt ./
 ARG DEVICE=cpu
-RUN pip install --no-cache-dir --constraint constraints.txt \
+# Without its requirements: that index does not have the versions in constraints.txt.
+RUN pip install --no-cache-dir --no-deps --constraint constraints.txt \
     --index-url https://download.pytorch.org/whl/${DEVICE} torch
 COPY pyproject.toml README.md ./
 COPY lstmcls lstmcls

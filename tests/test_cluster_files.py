@@ -22,6 +22,8 @@ def test_the_image_holds_every_package() -> None:
         for word in line.split()
     ]
     assert all((ROOT / name).exists() for name in copied)
+    sent = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE)
+    assert set(sent) == set(copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     tops = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
     assert tops <= set(copied)

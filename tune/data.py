@@ -1,6 +1,6 @@
 """`--data`: a prepared folder as it is; a file or a built-in name prepared on first use.
 
-From Python it may also be a DataFrame, which becomes a file first.
+What a URI names is copied here first. From Python it may also be a DataFrame, which becomes a file.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pyarrow as pa
+from pyarrow.fs import FileSelector, FileType, LocalFileSystem, copy_files
 
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
 from lstmcls.dataset import read_info
-from lstmcls.files import replacing
-from lstmcls.prepare import prepare
+from lstmcls.files import replacing, replacing_folder
+from lstmcls.prepare import OWN_FILES, prepare
 from lstmcls.splitting import FORMAT
 from tune.run_folder import RESULTS
+from tune.store import checked, is_uri, open_place, reason
 
 
 def prepared_folder(data: str, text: str | None, label: str | None, progress: bool) -> Path:
@@ -28,6 +30,9 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
         BadInput: no such data, or it cannot be prepared.
     """
     path = Path(data)
+    if is_uri(data):
+        path = fetched(data)
+        data = str(path)
     if (text or label) and (path.is_dir() or data in NAMES):
         raise BadInput(f"--text and --label are for files; {data} is none")
     if path.is_dir():
@@ -43,12 +48,45 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
     if data not in NAMES:
         status = path.stat()
         seen += [path.resolve(), status.st_size, status.st_mtime_ns]
-    key = hashlib.sha256(repr([str(part) for part in seen]).encode()).hexdigest()[:8]
-    folder = (RESULTS / "prepared" / f"{path.name.split('.')[0]}-{key}").resolve()
+    folder = _place(path.name, seen).resolve()
     if not (folder / "dataset.json").is_file():
         prepare([data], folder, text=text, label=label, progress=progress)
     read_info(folder)
     return folder
+
+
+def _place(name: str, seen: list[object]) -> Path:
+    """Where data of a name are kept, another folder for anything else in `seen`."""
+    key = hashlib.sha256(repr([str(part) for part in seen]).encode()).hexdigest()[:8]
+    return RESULTS / "prepared" / f"{name.split('.')[0]}-{key}"
+
+
+def fetched(uri: str) -> Path:
+    """A copy of the file or the prepared folder at `uri`; one that is as it was there is kept.
+
+    Raises:
+        BadInput: it cannot be read, or is no prepared folder.
+    """
+    try:
+        system, path = open_place(checked(uri))
+        found = system.get_file_info(path)
+        files = [found]
+        if found.type == FileType.Directory:
+            inside = system.get_file_info(FileSelector(path))
+            files = sorted(
+                (info for info in inside if info.base_name in OWN_FILES), key=lambda info: info.path
+            )
+        if found.type == FileType.NotFound or not files:
+            raise BadInput(f"--data {uri}: no file or prepared folder is there")
+        seen = [(info.path, info.size, info.mtime_ns) for info in files]
+        copy = _place(found.base_name, [uri, seen])
+        if not copy.exists():
+            with replacing_folder(copy) as new:
+                for info in files:
+                    copy_files(info.path, str(new / info.base_name), system, LocalFileSystem())
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"--data {uri}: cannot be fetched ({reason(error)})") from None
+    return copy if found.type == FileType.Directory else copy / found.base_name
 
 
 def stored_frame(frame: pd.DataFrame) -> Path:

@@ -12,7 +12,11 @@ from tune.space import SearchSpace, parse_space
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--space", metavar="FILE", help="the search space (default: full)")
-    add("--data", metavar="DATA", help="prepared folder, labelled file or built-in name")
+    add(
+        "--data",
+        metavar="DATA",
+        help="prepared folder or labelled file, or s3://...; or a built-in name",
+    )
     add("--text", metavar="COL", help="text column of a labelled file (default: detected)")
     add("--label", metavar="COL", help="label column of a labelled file (default: detected)")
     add("--trials", metavar="N", help="end after N trials")

@@ -117,7 +117,7 @@ class RunFolder:
         """Hold the run; the system lets go when the process ends, however it ends.
 
         Raises:
-            BadInput: another driver holds it.
+            BadInput: another driver holds it, or the file system has no locks.
         """
         with open(self.path / ".lock", "a+") as lock:
             try:
@@ -127,6 +127,12 @@ class RunFolder:
                 raise BadInput(
                     f"{self.path}: another search is writing here (process {lock.read().strip()});"
                     " wait for it or stop it"
+                ) from None
+            except OSError as error:
+                self.take_back()
+                raise BadInput(
+                    f"{self.path}: cannot be locked ({error.strerror}); mount its file system with "
+                    "locks (Lustre: -o flock), or put the run on another"
                 ) from None
             lock.truncate(0)
             lock.write(str(os.getpid()))

@@ -127,7 +127,7 @@ class Store:
         return infos
 
     def _system(self) -> tuple[FileSystem, str]:
-        system, path = _open(self.place)
+        system, path = open_place(self.place)
         return system, f"{path}/{self.below}".rstrip("/")
 
     @contextmanager
@@ -143,7 +143,7 @@ class Store:
 
 
 @functools.cache
-def _open(place: str) -> tuple[FileSystem, str]:
+def open_place(place: str) -> tuple[FileSystem, str]:
     """The file system of a place and the path in it; in S3's one request a small file."""
     if place.startswith("s3://") and "allow_delayed_open" not in place:
         place += ("&" if "?" in place else "?") + "allow_delayed_open=true"
@@ -184,7 +184,7 @@ def open_store(uri: str) -> Store:
     """
     store = Store(checked(uri))
     try:
-        system, path = _open(store.place)
+        system, path = open_place(store.place)
         bucket = path.split("/")[0]  # of a folder here, nothing
         found = not bucket or system.get_file_info(bucket).type != FileType.NotFound
     except (OSError, ArrowException) as error:

@@ -275,7 +275,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, "--resume file:///none/run", _nothing, "study.journal missing"),
     (SEARCHING, "--resume file:///none/run --seed 0", _nothing, "a resumed search keeps"),
     (SUBMIT, "--space space.yaml --shared s3://b", _nothing, "expected s3://BUCKET/FOLDER"),
-    (SUBMIT, "k8s --image i --claim c --name a --shared s3://b/c", _nothing, "expected a path"),
+    (SUBMIT, "k8s --image i --name a", _nothing, "--claim: name that of /shared"),
     (SUBMIT, f"{JOB} --address http://127.0.0.1:9", _nothing, "nothing answers there"),
     (SUBMIT, "list --address http://127.0.0.1:9", _nothing, "nothing answers there"),
     (SUBMIT, "list --address 127.0.0.1:8265", _nothing, "such as http://127.0.0.1:8265"),

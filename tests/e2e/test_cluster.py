@@ -182,6 +182,45 @@ def test_a_node_that_does_not_share_the_folder(cluster: Cluster, prepared_folder
     assert cluster.submit(*words, "early", "--trials", 1, "--set", "epochs=1").returncode == 2
 
 
+# On a node whose GPUs are pretended, CUDA is too: what its trials would do there they do on CPUs.
+PRETENCE = """\
+import builtins, sys
+real = builtins.__import__
+def pretending(name, *rest, **more):
+    module = real(name, *rest, **more)
+    if hasattr(trial := sys.modules.get("tune.trial"), "train_trial"):
+        trial._device = lambda gpus, context: "cpu"
+    return module
+builtins.__import__ = pretending
+"""
+
+
+def test_gpus_on_some_nodes(prepared_folder: Path) -> None:
+    machines = Cluster(cpus=0)
+    try:
+        machines.add(cpus=2)
+        pretence = machines.shared / "pretence"
+        pretence.mkdir()
+        (pretence / "sitecustomize.py").write_text(PRETENCE)
+        machines.cluster_environment["PYTHONPATH"] = str(pretence)
+        machines.add(cpus=2, gpus=1)
+        mixed = space(machines, "mixed", prepared_folder, budget={"trials": 3})
+        words = ("--space", mixed, "--shared", machines.shared, "--name", "mixed")
+        done = machines.submit(*words, "--gpus-per-trial", 1)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 of 3 nodes have no GPU for a trial and stay idle" in done.stdout
+        # On the other node each would have found no CUDA.
+        run = machines.shared / "results" / "mixed"
+        assert len(trials(run)) == 3
+        assert {t.state for t in trials(run)} <= {TrialState.COMPLETE, TrialState.PRUNED}
+        assert all(t.user_attrs.get("attempts", 1) == 1 for t in trials(run))
+        refused = machines.submit(*words[:-1], "more", "--gpus-per-trial", 2)
+        assert refused.returncode == 2
+        assert "a trial wants 2 GPUs, no node has more than 1" in refused.stdout
+    finally:
+        machines.close()
+
+
 def test_the_head_is_lost(cluster: Cluster, prepared_folder: Path) -> None:
     machines = Cluster(cpus=1)
     try:
@@ -253,18 +292,21 @@ def test_a_slurm_job_goes_on_after_its_time_limit(
     def log() -> str:
         return (tmp_path / "slurm.log").read_text(encoding="utf-8")
 
-    first = start()
-    both = {"trial 0 epoch", "trial 1 epoch"}
-    cluster.until(
-        lambda: both <= set(re.findall(r"trial \d epoch", log())),
-        "reports of both",
-        tmp_path / "slurm.log",
-    )
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(120) == 130, log()
-    assert (tmp_path / "scontrol").read_text() == f"requeue {job}\n"
     run = tmp_path / "results" / "slurm"
-    assert {trial.state for trial in unfinished(run)} == {TrialState.WAITING}
+    both = {"trial 0 epoch", "trial 1 epoch"}
+    # Slurm's notice of the time limit, then scancel.
+    for sitting, number in enumerate((signal.SIGUSR1, signal.SIGTERM), start=1):
+        job_script, said = start(), len(log())
+        cluster.until(
+            lambda said=said: both <= set(re.findall(r"trial \d epoch", log()[said:])),
+            f"reports of both in sitting {sitting}",
+            tmp_path / "slurm.log",
+        )
+        job_script.send_signal(number)
+        assert job_script.wait(120) == 130, log()
+        assert (tmp_path / "scontrol").read_text() == f"requeue {job}\n"
+        assert {trial.state for trial in unfinished(run)} == {TrialState.WAITING}
+        assert not Path(f"/tmp/ray-{job}").exists()
     assert start().wait(200) == 0, log()
     assert "unfinished trials go on" in log()
     assert [trial.state for trial in trials(run)] == [TrialState.COMPLETE] * 4

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pandas as pd
 import pytest
 from conftest import reviews, write_csv
+from stores import environment, new_bucket, s3_server
 
 from lstmcls.cli import BadInput
 from lstmcls.dataset import load_prepared
 from lstmcls.prepare import prepare
 from tune.data import data_digest, prepared_folder, require_same_data, stored_frame
+from tune.store import Store
 
 
 @pytest.fixture
@@ -119,3 +122,49 @@ def test_a_search_goes_on_with_the_data_that_it_began_with_alone(home: Path) -> 
         prepare(["shop.csv"], data, progress=False, **changed)
         with pytest.raises(BadInput, match="was prepared anew"):
             require_same_data(study, data)
+
+
+@pytest.fixture(params=["file", "s3"])
+def away(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Where data may lie: a folder by its URI, and a bucket."""
+    if request.param == "file":
+        yield Store(f"file://{tmp_path}/away")
+        return
+    with s3_server(tmp_path) as variables, environment(**variables):
+        yield Store(f"s3://{new_bucket()}/away")
+
+
+def test_data_by_their_uri(home: Path, prepared_folder: Path, away: Store) -> None:
+    away.make()
+    away.write("shop.csv", (home / "shop.csv").read_bytes())
+    folder = made(f"{away}/shop.csv")
+    assert folder.parent == home / "results" / "prepared"
+    assert load_prepared(folder).labels == ["neg", "pos"]
+    before = (folder / "dataset.json").stat().st_mtime_ns
+    assert made(f"{away}/shop.csv") == folder
+    assert (folder / "dataset.json").stat().st_mtime_ns == before
+    away.write("shop.csv", write_csv(home / "more.csv", reviews(80)).read_bytes())
+    assert made(f"{away}/shop.csv") != folder
+
+    for path in prepared_folder.iterdir():
+        away.write(path.name, path.read_bytes())
+    folder = made(str(away))
+    assert {path.name for path in folder.iterdir()} == {p.name for p in prepared_folder.iterdir()}
+    assert data_digest(folder) == data_digest(prepared_folder)
+    assert made(str(away)) == folder
+    with pytest.raises(BadInput, match="--text and --label are for files"):
+        made(str(away), text="comment")
+
+
+def test_no_such_data_at_a_uri(home: Path, away: Store) -> None:
+    away.make()
+    (away / "other").make()
+    away.write("other/readme", b"")
+    for name in ("none.csv", "other"):
+        with pytest.raises(BadInput, match=f"--data {away}/{name}: no file or prepared folder"):
+            made(f"{away}/{name}")
+    with pytest.raises(
+        BadInput, match=r"--data s3://b/shop.csv\?wrong=1: cannot be fetched \(.*wrong"
+    ):
+        made("s3://b/shop.csv?wrong=1")
+    assert not (home / "results").exists()

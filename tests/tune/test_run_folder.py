@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import subprocess
@@ -126,3 +128,19 @@ def test_a_second_driver_is_kept_out_until_the_first_is_gone_however_it_went(
     for _ in range(2):
         with RunFolder(tmp_path).locked():
             assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_file_system_without_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    run = new_run("full", tmp_path / "run")
+    with (
+        pytest.raises(BadInput, match=r"cannot be locked \(Function not implemented\); mount its"),
+        run.locked(),
+    ):
+        pass
+    assert not run.path.exists()

@@ -21,13 +21,14 @@ from tune.space import parse_space
 from tune.submit import k8s
 from tune.submit.run import read_run
 
+STORE = ("--shared", "s3://bucket/runs")
+
 
 def manifest(*words: str) -> str:
     parser = argparse.ArgumentParser()
     k8s.add_options(parser)
-    args = parser.parse_args(
-        ["--image", "here/tune:1", "--claim", "disk", "--name", "shop", *words]
-    )
+    claim = [] if words[: len(STORE)] == STORE else ["--claim", "disk"]
+    args = parser.parse_args(["--image", "here/tune:1", "--name", "shop", *claim, *words])
     return k8s.manifest(read_run(args), args)
 
 
@@ -56,7 +57,9 @@ def schema() -> Any:
     return found
 
 
-@pytest.mark.parametrize("words", [[], ["--nodes", "9", "--gpus-per-node", "4"]])
+@pytest.mark.parametrize(
+    "words", [[], ["--nodes", "9", "--gpus-per-node", "4"], [*STORE, "--secret", "keys"]]
+)
 def test_the_job_is_what_kuberay_takes(words: list[str], schema: Any) -> None:
     _, job = resources(*words)
     jsonschema.Draft202012Validator(schema).validate(job)
@@ -110,6 +113,32 @@ def test_every_pod_mounts_the_volume_and_the_space() -> None:
     assert space.budget.trials == 7
 
 
+def test_in_an_object_store_the_pods_need_no_volume() -> None:
+    words = (*STORE, "--secret", "keys", "--data", "s3://bucket/shop.csv")
+    config_map, job = resources(*words)
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+        assert container["workingDir"] == "/shared"  # the image's own
+        assert [mount["name"] for mount in container["volumeMounts"]] == ["space"]
+        assert [volume["name"] for volume in group["template"]["spec"]["volumes"]] == ["space"]
+    assert "--out s3://bucket/runs/results/shop --auto-resume" in job["spec"]["entrypoint"]
+    assert yaml.safe_load(config_map["data"]["space.yaml"])["data"] == "s3://bucket/shop.csv"
+
+
+def test_a_head_whose_node_is_lost_is_soon_given_up() -> None:
+    _, job = resources()
+    cluster = job["spec"]["rayClusterSpec"]
+    tolerations = cluster["headGroupSpec"]["template"]["spec"]["tolerations"]
+    assert {toleration["key"] for toleration in tolerations} == {
+        "node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready",
+    }  # fmt: skip
+    assert {toleration["tolerationSeconds"] for toleration in tolerations} == {30}
+    (workers,) = cluster["workerGroupSpecs"]
+    assert "tolerations" not in workers["template"]["spec"]
+
+
 def test_the_space_reads_as_it_does_in_a_file() -> None:
     assert "\n    space:\n      variant:\n" in manifest("--space", "smoke")
 
@@ -121,9 +150,28 @@ def test_the_space_reads_as_it_does_in_a_file() -> None:
         (["--name", "a" * 48], "at most 47"),
         (["--nodes", "0"], "--nodes: expected 1 or more"),
         (["--memory-per-node", "much"], "--memory-per-node much: expected such as 8Gi"),
+        (["--memory-per-node", "0"], "--memory-per-node 0: expected such as 8Gi"),
+        (["--memory-per-node", "0.0Gi"], "--memory-per-node 0.0Gi: expected such as 8Gi"),
+        (["--memory-per-node", "8"], "--memory-per-node 8: expected such as 8Gi"),
+        (["--claim", "S_bad!"], "--claim S_bad!: expected lower-case letters"),
+        (["--secret", "a b"], "--secret a b: expected lower-case letters"),
+        (["--image", "a b"], "--image a b: expected such as REGISTRY/lstm-tune:TAG"),
+        (["--shared", "/"], "--shared /: expected an absolute path below /"),
+        (["--shared", "/space"], "--shared /space: the pods see the search space there"),
+        (["--shared", "/space/a"], "--shared /space/a: the pods see the search space there"),
+        (["--cpus-per-trial", "5"], "resources.cpu: a trial wants 5 CPUs, there are 4"),
+        ([*STORE, "--data", "/shared/shop.csv"], "shop.csv: no pod sees it; name its URI, or its"),
         (["--data", "shop.csv"], "expected a path on the volume, such as /shared/shop.csv"),
     ],
 )
 def test_bad_options(words: list[str], says: str) -> None:
     with pytest.raises(BadInput, match=says):
         manifest(*words)
+
+
+def test_a_path_needs_the_claim_of_its_volume() -> None:
+    parser = argparse.ArgumentParser()
+    k8s.add_options(parser)
+    args = parser.parse_args(["--image", "i", "--name", "shop"])
+    with pytest.raises(BadInput, match="--claim: name that of /shared, or --shared s3://"):
+        k8s.manifest(read_run(args), args)

@@ -63,6 +63,11 @@ def test_a_path_of_the_cluster_is_left_to_it(home: Path) -> None:
     assert load_space("package/space.yaml").data == "/on/the/cluster/shop.csv"
 
 
+def test_data_in_an_object_store_is_left_to_the_driver(home: Path) -> None:
+    assert packed("s3://bucket/shop.csv") is None
+    assert load_space("package/space.yaml").data == "s3://bucket/shop.csv"
+
+
 def test_large_data_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "LARGEST", 10)
     assert packed(str(home / "shop.csv")) is None  # the cluster may have it under that path

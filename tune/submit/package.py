@@ -14,6 +14,7 @@ from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
 from lstmcls.dataset import read_info
 from tune.space import SearchSpace
+from tune.store import is_uri
 
 LARGEST = 50_000_000  # bytes of data that go with a job; Ray keeps the package in its head's memory
 PACKAGES = (lstmcls, tune, search_spaces)
@@ -57,6 +58,8 @@ def size(path: Path) -> int:
 
 
 def _goes_along(data: str) -> bool:
+    if is_uri(data):
+        return False  # the driver fetches it
     path = Path(data)
     if not path.exists():
         if path.is_absolute():

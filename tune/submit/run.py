@@ -12,7 +12,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from lstmcls.cli import BadInput
@@ -84,12 +84,17 @@ def read_run(args: argparse.Namespace) -> Run:
     if not _NAME.fullmatch(name):
         raise BadInput(f"--name {name}: expected letters, digits, '.', '_' and '-'")
     in_store = is_uri(args.shared)
-    if not in_store and not PurePosixPath(args.shared).is_absolute():
-        raise BadInput(f"--shared {args.shared}: expected an absolute path, as all nodes see it")
+    if not in_store and not (args.shared.startswith("/") and args.shared.strip("/")):
+        raise BadInput(
+            f"--shared {args.shared}: expected an absolute path below /, as all nodes see it"
+        )
+    found = with_options(load_space(space), args, space)
+    if is_uri(found.data):
+        checked(str(found.data))
     columns = [("--text", args.text), ("--label", args.label)]
     return Run(
         name,
         checked(args.shared) if in_store else args.shared.rstrip("/"),
-        with_options(load_space(space), args, space),
+        found,
         tuple(word for option, value in columns if value for word in (option, value)),
     )

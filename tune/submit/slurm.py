@@ -2,7 +2,8 @@
 
 Ray starts once a node and ends with the job. Nodes join as they come and may be lost: the search
 begins when the first one is up. Before the time limit the search saves, and the job is queued
-again; after a preemption Slurm queues it again. Either way the same command goes on.
+again; after a preemption Slurm queues it again. Either way the same command goes on. `scancel`
+ends it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from pathlib import Path
 import tune
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput
+from tune.resources import Node, divide
+from tune.store import is_uri
 from tune.submit.run import Run, add_run_options
 
 NOTICE = 120  # seconds before the time limit in which the search saves
+START = 300  # seconds in which Ray's head must answer
+LEAST = 10  # minutes of a sitting: less is gone before a trial reports, and queued again forever
 _TIME = re.compile(r"(\d+-)?\d+(:\d\d){0,2}")
 
 
@@ -43,6 +48,9 @@ def script(run: Run, args: argparse.Namespace) -> str:
             raise BadInput(f"--{option.replace('_', '-')}: expected {least} or more")
     if not _TIME.fullmatch(args.time):
         raise BadInput(f"--time {args.time}: expected minutes, HH:MM:SS or D-HH:MM:SS")
+    if _minutes(args.time) < LEAST:
+        raise BadInput(f"--time {args.time}: expected {LEAST} minutes or more")
+    divide(run.space.resources, [Node(args.cpus_per_node, args.gpus_per_node)])
     directives = {
         "job-name": run.name,
         "output": f"{run.name}-%j.log",
@@ -52,7 +60,7 @@ def script(run: Run, args: argparse.Namespace) -> str:
         "cpus-per-task": args.cpus_per_node,
         **({"gpus-per-node": args.gpus_per_node} if args.gpus_per_node else {}),
         "time": args.time,
-        "signal": f"B:TERM@{NOTICE}",
+        "signal": f"B:USR1@{NOTICE}",  # not TERM, with which scancel and preemption come
         "requeue": None,
         "no-kill": None,
     }
@@ -68,7 +76,9 @@ def script(run: Run, args: argparse.Namespace) -> str:
             "set -u",
             *([] if run.in_store else [f"cd {shlex.quote(run.shared)} || exit 1"]),
             *(f"export {k}={shlex.quote(str(v))}${{{k}:+:${k}}}" for k, v in paths.items()),
+            f"cpus={args.cpus_per_node}",
             f"node=(--num-cpus={args.cpus_per_node} --num-gpus={args.gpus_per_node})",
+            f"export patience={START}",
             f"search=({shlex.join(run.command())})",
             "space=$(mktemp)",
             "cat > \"$space\" <<'SPACE'",
@@ -79,8 +89,18 @@ def script(run: Run, args: argparse.Namespace) -> str:
     )
 
 
+def _minutes(time: str) -> float:
+    """Of a limit as Slurm reads it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+    days, _, clock = time.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if not days and len(parts) < 3:
+        parts = [0, *parts]
+    hours, minutes, seconds = [*parts, 0, 0][:3]
+    return (int(days or 0) * 24 + hours) * 60 + minutes + seconds / 60
+
+
 def _seen_by_all(data: str | None) -> str | None:
-    if data is None or data in NAMES:
+    if data is None or data in NAMES or is_uri(data):
         return data
     if not Path(data).exists():
         raise BadInput(f"--data {data}: no such file or folder; the nodes read it where it lies")
@@ -89,47 +109,80 @@ def _seen_by_all(data: str | None) -> str | None:
 
 _BODY = """\
 
+cluster= driver= out_of_time=
+stop() {
+    [ -n "$driver" ] || exit 1
+    kill -TERM "$driver" 2> /dev/null
+}
+finish() {
+    status=$?
+    trap '' TERM USR1
+    if [ -n "$cluster" ]; then
+        kill "$cluster" 2> /dev/null
+        wait "$cluster"
+        # That killed the nodes' tasks before they tidied up.
+        timeout 15 srun --no-kill rm -rf "/tmp/ray-$SLURM_JOB_ID"
+    fi
+    rm -f "$space"
+    # Last, because it kills this script.
+    [ "$out_of_time" != yes ] || [ "$status" != 130 ] || scontrol requeue "$SLURM_JOB_ID"
+    exit "$status"
+}
+trap finish EXIT
+trap stop TERM
+trap 'out_of_time=yes; stop' USR1
+
 # Whoever lacks this token cannot use this Ray, though the nodes' ports are open to others.
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(umask 077; ray get-auth-token --generate 2> /dev/null) || exit 1
 export RAY_AUTH_TOKEN
 
-# This script runs on the first node.
+# This script runs on the first node. Each job has ports of its own: it may share the node.
 ip=$(hostname -I | cut -d ' ' -f 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 export ip port
 
+# Until process $1 is gone, for `wait` also returns when a signal comes; its status.
+wait_for() {
+    local status
+    while wait "$1"; status=$?; kill -0 "$1" 2> /dev/null; do :; done
+    return "$status"
+}
+
+# For as long as process $1 is there.
+wait_for_head() {
+    until ray health-check --address "$ip:$port" > /dev/null 2>&1; do
+        if [ "$SECONDS" -ge "$patience" ] || ! kill -0 "$1" 2> /dev/null; then
+            echo "error: Ray's head does not answer at $ip:$port" >&2
+            return 1
+        fi
+        sleep 1
+    done
+}
+
 start_node() {
     if [ "$SLURM_NODEID" = 0 ]; then
-        exec ray start --head --node-ip-address="$ip" --port="$port" --include-dashboard=false \\
-            --temp-dir="/tmp/ray-$SLURM_JOB_ID" --disable-usage-stats --block "$@"
+        set -- --head --node-ip-address="$ip" --port="$port" --include-dashboard=false \\
+            --ray-client-server-port=$((port + 20000)) --temp-dir="/tmp/ray-$SLURM_JOB_ID" "$@"
+    else
+        wait_for_head $$ || exit 1
+        set -- --address="$ip:$port" "$@"
     fi
-    until ray health-check --address "$ip:$port" > /dev/null 2>&1; do sleep 1; done
-    exec ray start --address="$ip:$port" --disable-usage-stats --block "$@"
+    ray start --disable-usage-stats --block "$@" &
+    ray=$!
+    # Slurm signals this shell alone, and gives it some seconds.
+    trap 'kill "$ray"' TERM
+    wait_for "$ray"
+    rm -rf "/tmp/ray-$SLURM_JOB_ID"
 }
-export -f start_node
+export -f wait_for wait_for_head start_node
 
-srun --no-kill bash -c 'start_node "$@"' start_node "${node[@]}" &
+srun --cpus-per-task="$cpus" --export=ALL --kill-on-bad-exit=0 --wait=0 --no-kill \\
+    bash -c 'start_node "$@"' start_node "${node[@]}" &
 cluster=$!
-until ray health-check --address "$ip:$port" > /dev/null 2>&1; do
-    kill -0 "$cluster" || exit 1
-    sleep 1
-done
+wait_for_head "$cluster" || exit 1
 
 "${search[@]}" --space "$space" --address "$ip:$port" &
 driver=$!
-out_of_time=
-trap 'out_of_time=yes; kill -TERM "$driver"' TERM
-wait "$driver"
-status=$?
-if [ -n "$out_of_time" ]; then
-    wait "$driver"
-    status=$?
-    scontrol requeue "$SLURM_JOB_ID"
-fi
-kill "$cluster"
-wait "$cluster"
-srun --no-kill rm -rf "/tmp/ray-$SLURM_JOB_ID"
-rm "$space"
-exit "$status"
+wait_for "$driver"
 """
