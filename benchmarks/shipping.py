@@ -24,7 +24,6 @@ WORKERS = 2  # a node
 HELD = 5.0  # seconds in which the workers of all nodes have the data at once
 
 
-@ray.remote(num_cpus=1)
 class Worker:
     def read(self, data: Prepared) -> int:
         total = sum(int(split.ids.sum(dtype="int64")) for split in data.splits.values())
@@ -60,9 +59,8 @@ def main() -> None:
     for _ in range(args.nodes):
         cluster.add_node(num_cpus=WORKERS)
     ray.init(address=cluster.address, log_to_driver=False)
-    workers = [
-        Worker.options(scheduling_strategy="SPREAD").remote() for _ in range(args.nodes * WORKERS)
-    ]
+    spread = ray.remote(Worker).options(num_cpus=1, scheduling_strategy="SPREAD")
+    workers = [spread.remote() for _ in range(args.nodes * WORKERS)]
     reference = ray.put(data)
     print(f"{described()}\n")
     print(f"data {size / 1e6:.1f} MB, {args.nodes} nodes, {WORKERS} workers each\n")
