@@ -62,8 +62,8 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     keep_freed_memory()
     forget_shapes()
     torch.set_num_threads(order.threads)
-    device = _device(order.gpus * spec["share"], order.gpu_context)
     try:
+        device = _device(order.gpus * spec["share"], order.gpu_context)
         _train(spec, data, order, device)
     except Exception as error:
         kind, why = _failure(error)

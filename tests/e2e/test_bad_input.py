@@ -122,7 +122,7 @@ PREPARE, TRAIN, EVALUATE = "lstmcls.prepare", "lstmcls.train", "lstmcls.evaluate
 PREDICT, SEARCHING, EXPORT = "lstmcls.predict", "tune.search", "tune.export"
 SUBMIT, REPORT = "tune.submit.__main__", "tune.report.__main__"
 JOB = "--space space.yaml --shared /shared"
-NODES = "--space space.yaml --cpus-per-node 1 --time 1:00"
+NODES = "--space space.yaml --cpus-per-node 1 --time 1:00:00"
 NEW = "--space space.yaml --out new"
 
 # command, arguments, what spoils the good input, what the message says
