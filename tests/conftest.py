@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib
+import logging
 import os
 import random
 import subprocess
@@ -126,6 +127,7 @@ def called(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             run_main(importlib.import_module(module).main)
+        logging.disable(logging.NOTSET)  # a command may silence its process for good
         printed = capsys.readouterr()
         return subprocess.CompletedProcess(
             sys.argv, int(str(ended.value.code)), printed.out, printed.err

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +39,7 @@ from tune.study import (
 from tune.trial import (
     DIED,
     DISK_FULL,
+    FULL,
     NODE_LOST,
     NOT_SHARED,
     OUT_OF_MEMORY,
@@ -217,11 +219,16 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             logger.error("trial %s: %s", number, result.get("traceback"))
             return
         report = {key: result[key] for key in REPORT_KEYS}
-        if record_report(self._bridge.study, self._bridge.running[number], report):
-            self._bridge.listener.reported(number, report)
-            self._bridge.stop.saw(report["objective"])
+        with _full_disk_ends(self._bridge.stop):
+            if record_report(self._bridge.study, self._bridge.running[number], report):
+                self._bridge.listener.reported(number, report)
+                self._bridge.stop.saw(report["objective"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        with _full_disk_ends(self._bridge.stop):
+            self._ended(trial)
+
+    def _ended(self, trial: Any) -> None:
         bridge, number, last = self._bridge, trial.config["number"], trial.last_result or {}
         ended = bool(last.get("step")) and last["epoch"] >= trial.config["train"]["epochs"]
         if last.get("failure"):
@@ -244,7 +251,9 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
         killed_for_memory = "OutOfMemory" in error or "running low on memory" in error
         lost = not killed_for_memory and node_lost(trial.node_ip)
         kind = OUT_OF_MEMORY if killed_for_memory else NODE_LOST if lost else DIED
-        self._failed(trial.config["number"], kind, trial.node_ip if lost else "its process ended")
+        with _full_disk_ends(self._bridge.stop):
+            why = trial.node_ip if lost else "its process ended"
+            self._failed(trial.config["number"], kind, why)
 
     def _failed(self, number: int, kind: str, why: str) -> None:
         """Try again what may go better the next time; end the rest as FAIL."""
@@ -278,3 +287,14 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             for tracker in bridge.trackers:
                 tracker.update(bridge.study)
             self._tracked = time.monotonic()
+
+
+@contextmanager
+def _full_disk_ends(stop: Stop) -> Iterator[None]:
+    """What Ray calls for a result must not raise: it would wrap the error in one of its own."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        stop.fail(f"{DISK_FULL}: {error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -42,7 +41,7 @@ from tune.study import (
     requeue_unfinished,
 )
 from tune.tables import write_tables
-from tune.trial import Order
+from tune.trial import DISK_FULL, FULL, Order
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,9 @@ class Session:
         try:
             outcome = self._conduct()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
-            raise self._fault(f"disk full: {error}") from None
+            raise self._fault(f"{DISK_FULL}: {error}") from None
         except StoreFault as fault:
             raise self._fault(f"object store: {fault}") from None
         for tracker in self.trackers:

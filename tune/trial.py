@@ -32,6 +32,7 @@ REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens"
 DIVERGED, RAISED = "diverged", "error"
 NOT_SHARED, STORE_FAILS = "storage not shared", "object store"
 OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 DIED, NODE_LOST = "worker died", "node lost"
 
 # Seconds that a stopped trial's thread gets to end before its process takes the next trial. On a
@@ -120,7 +121,7 @@ def _failure(error: Exception) -> tuple[str, str]:
         return NOT_SHARED, why
     if isinstance(error, StoreFault):
         return STORE_FAILS, why
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         return DISK_FULL, why
     # PyTorch raises a plain RuntimeError where the host's memory runs out.
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in why:

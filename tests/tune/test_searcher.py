@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import pickle
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from stores import new_store
 
+from tune.journal import Journal
 from tune.mirror import LOCK, Mirror
 from tune.run_folder import RunFolder
 from tune.searcher import MAX_FAILURES, MAX_LOSSES
@@ -71,6 +74,39 @@ def test_ray_may_pickle_its_side_which_holds_nothing(driver: Driver) -> None:
 
 
 # Reports and ends.
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(journal: Journal, logs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Journal, "append_logs", fail)
+
+
+@pytest.mark.parametrize("event", ["report", "end", "death"])
+def test_a_full_disk_under_the_study_stops_the_search(
+    event: str, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    _failing(monkeypatch, errno.ENOSPC)
+    if event == "report":
+        driver.report(trial, 0.6)
+    elif event == "end":
+        driver.complete(trial)
+    else:
+        driver.die(trial)
+    assert driver.stop.fault == "disk full: [Errno 28] No space left on device"
+
+
+def test_another_fault_of_the_disk_is_raised(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = driver.start()
+    _failing(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        driver.report(trial, 0.5)
+    assert driver.stop.fault is None
 
 
 def test_a_report_is_recorded_without_what_ray_adds(driver: Driver) -> None:
