@@ -1,7 +1,8 @@
 """Private memory of eight workers that hold one data set and train on it, above idle ones.
 
 `python benchmarks/memory.py DATA` (a prepared folder). The data goes the way of a search: into
-Ray's object store, by `with_parameters`, and from there to `fit()`, with a network of two units.
+Ray's object store, by `with_parameters`, and from there to `fit()`, with a network of two units
+and n-grams of two tokens, as the default search has them.
 The idle workers do all the same with a single batch for data, so that both have what PyTorch
 takes for itself. Private memory is the unique set size, without what the allocator holds free.
 """
@@ -33,7 +34,9 @@ from lstmcls.fit import TrainingState, fit
 from tune.cluster import start_ray
 
 BATCH = 128  # rows; validation's, too
-CONFIG = TrainConfig(embedding_dim=2, hidden_size=2, bidirectional=False, batch_size=BATCH)
+CONFIG = TrainConfig(
+    embedding_dim=2, hidden_size=2, bidirectional=False, batch_size=BATCH, ngrams=2
+)
 BATCHES = 50  # trained before the report, whatever the size of the data
 MOMENTS = ("holding it", "training, arrays", "after a report")
 

@@ -24,9 +24,9 @@ class RunFailed(RuntimeError):
     """The input was fine, the work failed all the same; the message says why and what to do."""
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
+def nearest(name: str, choices: Iterable[str], likeness: float = 0.5) -> str:
     """`; did you mean 'x'?` for the closest of `choices`, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=likeness)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

@@ -68,6 +68,7 @@ class TrainConfig:
     hidden_size: int = _within(128, 1, 8192)  # per direction
     layers: int = _within(1, 1, 8)
     mean_pooling: bool = False  # the mean over time beside the maximum or the last step
+    attention_pooling: bool = False  # a mean over time whose weights are learned, likewise
     ngrams: int = _within(0, 0, 5)  # longest n-gram of tokens whose evidence is added; 0: none
     token_dropout: float = _within(0.0, 0, 1, high_open=True)  # share of tokens left out
 

@@ -165,8 +165,19 @@ def _show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         print("  ".join(padded).rstrip())
 
 
+_EPILOG = """\
+examples:
+  python -m lstmcls.evaluate models/shop data/shop
+  python -m lstmcls.evaluate models/shop labelled.csv --label stars --json"""
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m lstmcls.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m lstmcls.evaluate",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a trained model")
     parser.add_argument(
         "data",

@@ -40,6 +40,8 @@ class LSTMClassifier(nn.Module):
             direction: masked its own last step, counted its output at the row's last step).
     Beyond the notebook:
         mean_pooling: the mean over time is read too (concat pooling, Howard & Ruder 2018).
+        attention_pooling: a mean weighted by the softmax over time of each output's product with
+            a learned vector is read too (Zhou et al. 2016, section 3.3); it begins as the mean.
         ngrams: the evidence of n-grams of up to so many tokens is added (see ngrams.py).
         token_dropout: in training, tokens whose vector is 0 (Iyyer et al. 2015, word dropout).
     """
@@ -60,7 +62,11 @@ class LSTMClassifier(nn.Module):
             )
             for size in inputs
         )
-        self.head = nn.Linear(width * (1 + config.mean_pooling), num_classes)
+        poolings = 1 + config.mean_pooling + config.attention_pooling
+        self.head = nn.Linear(width * poolings, num_classes)
+        self.queries: nn.Parameter | None = None
+        if config.attention_pooling:
+            self.queries = nn.Parameter(torch.zeros(directions, config.hidden_size))
         self.ngrams = NgramEvidence(config.ngrams, num_classes) if config.ngrams else None
 
     def forward(
@@ -119,11 +125,15 @@ class LSTMClassifier(nn.Module):
         self, outputs: list[Tensor], real: Tensor, lengths: Tensor, backwards: Tensor
     ) -> Tensor:
         """Features [B, F] of each direction's output [B, T, H]."""
-        features = self._strongest_or_last(outputs, real, lengths, backwards)
-        if not self.config.mean_pooling:
-            return features
-        share = (real / lengths[:, None]).to(features.dtype)[:, None]
-        return torch.cat([features, *((share @ output)[:, 0] for output in outputs)], dim=1)
+        features = [self._strongest_or_last(outputs, real, lengths, backwards)]
+        if self.config.mean_pooling:
+            share = (real / lengths[:, None]).to(outputs[0].dtype)
+            features += [_weighted(output, share) for output in outputs]
+        if self.queries is not None:
+            for output, query in zip(outputs, self.queries, strict=True):
+                scores = (output @ query).masked_fill(~real, -torch.inf)
+                features.append(_weighted(output, scores.softmax(dim=1)))
+        return torch.cat(features, dim=1)
 
     def _strongest_or_last(
         self, outputs: list[Tensor], real: Tensor, lengths: Tensor, backwards: Tensor
@@ -168,6 +178,12 @@ class _MaxOverTime(torch.autograd.Function):
         x, largest = ctx.saved_tensors
         spread: Tensor = (x == largest[:, None]) * gradient[:, None]
         return spread
+
+
+def _weighted(x: Tensor, weights: Tensor) -> Tensor:
+    """The sum over time [B, F] of `x` [B, T, F] times `weights` [B, T]."""
+    mean: Tensor = (weights.to(x.dtype)[:, None] @ x)[:, 0]
+    return mean
 
 
 def _max_over_time(x: Tensor) -> Tensor:

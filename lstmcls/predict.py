@@ -165,8 +165,20 @@ def _check(options: argparse.Namespace) -> None:
             raise BadInput(f"--out {out}: {'is a folder' if out.is_dir() else 'no such folder'}")
 
 
+_EPILOG = """\
+examples:
+  python -m lstmcls.predict models/shop "came late, works well"
+  python -m lstmcls.predict models/shop --json < comments.txt
+  python -m lstmcls.predict models/shop --file new.csv --text comment --out labelled.csv"""
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m lstmcls.predict", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m lstmcls.predict",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a trained model")
     parser.add_argument(
         "texts", nargs="*", metavar="TEXT", help="texts (default: lines of standard input)"
@@ -181,7 +193,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line, with every probability"
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="default: a GPU if there is one"
+    )
     return parser.parse_args(argv)
 
 

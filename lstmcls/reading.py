@@ -102,7 +102,7 @@ def _column(
     for name in names:
         if name in lowered:
             return lowered[name]
-    hints = (nearest(name, columns) for name in names)
+    hints = (nearest(name, columns, likeness=0.8) for name in names)  # 'sterne' is no 'sentence'
     raise BadInput(
         f"{path}: no {role} column; expected one of {', '.join(names)} ({present}); "
         f"name it with --{role}{next(filter(None, hints), '')}"

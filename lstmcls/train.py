@@ -160,7 +160,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="one setting, over those of --config; can be given again",
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="default: a GPU if there is one"
+    )
     parser.add_argument("--quiet", action="store_true", help="only the last line")
     return parser.parse_args(argv)
 

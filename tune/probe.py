@@ -24,7 +24,7 @@ from tune.space.points import sample_point
 # What takes more memory the more there is of it, or where it is on.
 SIZES = (
     *("embedding_dim", "hidden_size", "layers", "batch_size"),
-    *("mean_pooling", "ngrams", "averaging"),
+    *("mean_pooling", "attention_pooling", "ngrams", "averaging"),
 )
 SAMPLED = 500  # points of the space, among which the largest is looked for
 

@@ -80,6 +80,7 @@ RESUMED = {
     "counted": {"padding": "counted", "optimizer": "rmsprop", "zero_state": False},
     "adagrad": {"optimizer": "adagrad", "warmup": 0.2, "layers": 2},
     "averaged": {"averaging": 0.9, "ngrams": 2, "token_dropout": 0.2, "mean_pooling": True},
+    "attending": {"attention_pooling": True, "optimizer": "adamw", "weight_decay": 0.1},
 }
 
 

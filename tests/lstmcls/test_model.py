@@ -175,7 +175,7 @@ rows_of_lengths = st.lists(st.integers(1, 8), min_size=1, max_size=5)
 def test_masked_logits_do_not_depend_on_the_padding(
     lengths: list[int], extra: int, data: st.DataObject
 ) -> None:
-    switches = ("bidirectional", "max_pooling", "mean_pooling")
+    switches = ("bidirectional", "max_pooling", "mean_pooling", "attention_pooling")
     numbers = {"layers": data.draw(st.integers(1, 2)), "ngrams": data.draw(st.integers(0, 3))}
     model = _model(**{name: data.draw(st.booleans()) for name in switches}, **numbers)
     _count_ngrams(model)
@@ -215,6 +215,24 @@ def test_mean_pooling_reads_the_mean_over_real_tokens_too(max_pooling: bool) -> 
         first = output.amax(dim=0) if max_pooling else ends
         expected = model.head(torch.cat([first, output.mean(dim=0)]))
         torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_pooling_weighs_the_steps_by_what_they_say() -> None:
+    model = _model(bidirectional=True, max_pooling=True, attention_pooling=True)
+    ids, lengths = _batch(LENGTHS)
+    assert model.queries is not None
+    for query in (torch.zeros(2, 6), 3 * torch.randn(2, 6)):
+        with torch.no_grad():
+            model.queries.copy_(query)
+        found = model(ids, lengths)
+        for row, length in enumerate(LENGTHS):
+            output = _reference_lstm(model)(model.embedding(ids[row : row + 1, :length]))[0][0]
+            means = []
+            for direction, mine in zip(output.split(6, dim=1), query, strict=True):
+                weights = torch.exp(direction @ mine)
+                means.append((weights[:, None] * direction).sum(0) / weights.sum())
+            expected = model.head(torch.cat([output.amax(dim=0), *means]))
+            torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
 
 
 def _count_ngrams(model: LSTMClassifier) -> None:

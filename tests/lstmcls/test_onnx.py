@@ -108,7 +108,8 @@ def test_more_padding_changes_nothing(
     rows: list[list[int]], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     for padding in ("masked", "counted"):
-        artifact = classifier(tokenizer, padding=padding, mean_pooling=True, ngrams=3)
+        poolings = {"mean_pooling": True, "attention_pooling": True}
+        artifact = classifier(tokenizer, padding=padding, **poolings, ngrams=3)
         assert artifact.model.ngrams is not None
         counted = unlabelled(rows)
         counted.labels[:] = np.arange(len(rows)) % 3

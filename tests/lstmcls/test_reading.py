@@ -169,6 +169,13 @@ def test_bad_columns(text: str | None, label: str | None, message: str, tmp_path
         open_file(path, text, label)
 
 
+def test_a_column_that_is_hardly_alike_is_not_proposed(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Kommentar,Sterne\nfein,5\n")
+    with pytest.raises(BadInput, match=r"name it with --text$"):
+        open_file(path)
+
+
 GOOD_GZ = gzip.compress(as_csv([(f"text {i} {i * i}", i % 2) for i in range(3000)]))
 GOOD_PARQUET = as_parquet([(f"text {i} {i * i}", i % 2) for i in range(3000)])
 BAD_FILES = {

@@ -36,6 +36,7 @@ def test_the_largest_configuration_of_a_conditional_space() -> None:
     assert config.ngrams == 3
     night = largest_config(load_space("night"), DATA)
     assert night.mean_pooling
+    assert night.attention_pooling
     assert night.averaging
     assert night.ngrams == 3
 

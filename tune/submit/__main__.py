@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -118,62 +119,75 @@ def _jobs(args: argparse.Namespace) -> Jobs:
     return jobs
 
 
-_EPILOG = """\
-examples:
-  python -m tune.submit --address http://127.0.0.1:8265 --shared /shared --data shop.csv --name shop
-  python -m tune.submit list
-  python -m tune.submit fetch shop --to results/shop
-  python -m tune.submit slurm --nodes 4 --cpus-per-node 16 --time 4:00:00 > shop.sbatch
-  python -m tune.submit k8s --image REGISTRY/lstm-tune --claim shared --nodes 4 > shop.yaml
-
+# Every command: what calls it, what it does, an example.
+_COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
+    "job": (
+        _job,
+        "send the search to a Ray cluster and follow it",
+        "--address http://127.0.0.1:8265 --shared /shared --data shop.csv --name shop",
+    ),
+    "logs": (_logs, "follow a job's log", "shop"),
+    "status": (_status, "one line on a job", "shop"),
+    "stop": (_stop, "end a job as Ctrl-C does: all is saved", "shop"),
+    "list": (_list, "the searches that a cluster has seen", ""),
+    "fetch": (_fetch, "bring a job's run folder here", "shop --to results/shop"),
+    "slurm": (
+        _slurm,
+        "print a Slurm batch script",
+        "--nodes 4 --cpus-per-node 16 --time 4:00:00 > shop.sbatch",
+    ),
+    "k8s": (
+        _k8s,
+        "print a Kubernetes resource (KubeRay's RayJob)",
+        "--image REGISTRY/lstm-tune --claim shared --nodes 4 > shop.yaml",
+    ),
+}
+_NOTE = """\
 Without a subcommand it is `job`. The same command with the same --name goes on with its search.
 A cluster answers only to its token: see docs/clusters.md."""
+
+
+def _example(name: str) -> str:
+    return f"  python -m tune.submit {name} {_COMMANDS[name][2]}".rstrip() + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tune.submit",
         description="Run the search on a cluster.",
-        epilog=_EPILOG,
+        epilog=f"examples:\n{''.join(map(_example, _COMMANDS))}\n{_NOTE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    job = commands.add_parser("job", help="send the search to a Ray cluster and follow it")
-    job.set_defaults(command=_job)
-    job.add_argument("--detach", action="store_true", help="print the job's id and leave")
-    add_run_options(job, shared=None)
-    jobs = [job]
-    for name, function, text in (
-        ("logs", _logs, "follow a job's log"),
-        ("status", _status, "one line on a job"),
-        ("stop", _stop, "end a job as Ctrl-C does: all is saved"),
-        ("list", _list, "the searches that a cluster has seen"),
-        ("fetch", _fetch, "bring a job's run folder here"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.set_defaults(command=function)
-        if name != "list":
-            command.add_argument("id", metavar="ID", help="the job's id")
-        if name == "fetch":
-            command.add_argument(
-                "--to", type=Path, required=True, metavar="DIR", help="a new folder"
-            )
-        jobs.append(command)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = {}
+    for name, (function, text, _) in _COMMANDS.items():
+        commands[name] = subparsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"example:\n{_example(name)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        commands[name].set_defaults(command=function, address="")
+    commands["job"].add_argument(
+        "--detach", action="store_true", help="print the job's id and leave"
+    )
+    add_run_options(commands["job"], shared=None)
+    for name in ("logs", "status", "stop", "fetch"):
+        commands[name].add_argument("id", metavar="ID", help="the job's id, as `list` shows it")
+    commands["fetch"].add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="a new folder"
+    )
     default = os.environ.get("RAY_API_SERVER_ADDRESS", ADDRESS)
-    for command in jobs:
-        command.add_argument(
+    for name in ("job", "logs", "status", "stop", "list", "fetch"):
+        commands[name].add_argument(
             "--address",
             default=default,
             metavar="URL",
             help=f"Ray's dashboard (default: {default})",
         )
-    for name, function, module, text in (
-        ("slurm", _slurm, slurm, "print a Slurm batch script"),
-        ("k8s", _k8s, k8s, "print a Kubernetes resource (KubeRay's RayJob)"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.set_defaults(command=function, address="")
-        module.add_options(command)
+    slurm.add_options(commands["slurm"])
+    k8s.add_options(commands["k8s"])
     return parser
 
 

@@ -1,0 +1,131 @@
+"""The notebook's six networks beside its own figures, and the walk through its four switches.
+
+`python -m tune.search --space notebook --data DATA --out FOLDER/notebook`, the same with
+`ablation`, then `python benchmarks/notebook.py FOLDER/notebook FOLDER/ablation`: what the searches
+printed, as one table, and both as a plot. A run may be cut short; its seeds so far are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from machine import described
+
+from tune import load_run
+from tune.ablation import Ablation, ablation_text, analyse, switches_on
+from tune.space import Objective
+from tune.tables import settings_table
+
+NOTEBOOK = {
+    "plain": 0.501,
+    "bidirectional": 0.493,
+    "dropout": 0.499,
+    "zero_state": 0.501,
+    "max_pooling": 0.755,
+    "improved": 0.819,
+}
+PADDINGS = ("counted", "masked")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def settings(folder: Path) -> pd.DataFrame:
+    """The configurations of a run that trained to their end, with `variant` and `value`."""
+    run = load_run(folder)
+    return settings_table(run.space, run.study).dropna(subset=["value"])
+
+
+def lines(trained: pd.DataFrame) -> list[str]:
+    """A Markdown table: a line a variant, mean ± standard deviation of the seeds."""
+    table = [
+        "| network | in the notebook | counted | masked | seeds |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for variant, there in NOTEBOOK.items():
+        mine = trained[trained.variant == variant]
+        cells = [_spread(mine[mine.padding == padding].value) for padding in PADDINGS]
+        seeds = mine.groupby("padding").seed.nunique().min()
+        table.append(f"| {variant} | {there:.3f} | {' | '.join(cells)} | {seeds} |")
+    return table
+
+
+def _spread(values: pd.Series[float]) -> str:
+    if values.empty:
+        return ""
+    return f"{values.mean():.3f}" + (f" ± {values.std():.3f}" if len(values) > 1 else "")
+
+
+def draw(trained: pd.DataFrame, walked: pd.DataFrame | None, path: Path) -> None:
+    """The six networks and, where it was run, the walk, as an SVG file."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10 if walked is not None else 6, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2 if walked is not None else 1, squeeze=False)[0]
+    _draw_variants(panels[0], trained)
+    if walked is not None:
+        _draw_walk(panels[1], walked)
+    with matplotlib.rc_context({"svg.hashsalt": "notebook"}):  # same numbers, same file
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _draw_variants(axes: Any, trained: pd.DataFrame) -> None:
+    places = range(len(NOTEBOOK))
+    axes.plot(places, list(NOTEBOOK.values()), "_", color="0.3", ms=28, label="in the notebook")
+    order = list(NOTEBOOK)
+    for padding, shift in zip(PADDINGS, (-0.12, 0.12), strict=True):
+        mine = trained[trained.padding == padding]
+        x = [order.index(variant) + shift for variant in mine.variant]
+        axes.plot(x, mine.value, "o", alpha=0.75, label=f"padding {padding}, a point a seed")
+    axes.axhline(0.5, color="0.7", lw=0.8, ls=":")
+    axes.set_xticks(places, order, rotation=20)
+    axes.set(title="one epoch of SGD", ylabel="validation accuracy")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="upper left")
+
+
+def _draw_walk(axes: Any, walked: pd.DataFrame) -> None:
+    on = [len(switches) for switches in switches_on(walked)]
+    axes.plot(on, walked.value, "o", color="0.6", alpha=0.6, label="all 16 settings")
+    found = _analysed(walked)
+    if found is not None:
+        values = [step.value for step in found.walk]
+        axes.errorbar(
+            range(len(values)),
+            [value.value for value in values],
+            [value.half_width for value in values],
+            capsize=3,
+            label="the best walk, 95 % intervals",
+        )
+        names = [f"+ {step.switch}" if step.switch else "plain" for step in found.walk]
+        axes.set_xticks(range(len(names)), names, rotation=20)
+    axes.set(title="all trained alike, with Adam", ylabel="validation accuracy")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="lower right")
+
+
+def _analysed(walked: pd.DataFrame) -> Ablation | None:
+    return analyse(walked, Objective())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("notebook", type=Path, help="a run of the space notebook")
+    parser.add_argument("ablation", type=Path, nargs="?", help="a run of the space ablation")
+    parser.add_argument("--svg", type=Path, default=ROOT / "docs" / "notebook.svg")
+    args = parser.parse_args()
+    print(f"{described()}\n")
+    trained = settings(args.notebook)
+    print(*lines(trained), sep="\n")
+    walked = settings(args.ablation) if args.ablation else None
+    if walked is not None and (found := _analysed(walked)):
+        print(f"\n{ablation_text(found)}")
+    draw(trained, walked, args.svg)
+
+
+if __name__ == "__main__":
+    main()
