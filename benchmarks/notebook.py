@@ -45,9 +45,9 @@ def lines(trained: pd.DataFrame) -> list[str]:
     ]
     for variant, there in NOTEBOOK.items():
         mine = trained[trained.variant == variant]
-        cells = [_spread(mine[mine.padding == padding].value) for padding in PADDINGS]
-        seeds = mine.groupby("padding").seed.nunique().min()
-        table.append(f"| {variant} | {there:.3f} | {' | '.join(cells)} | {seeds} |")
+        values = [mine[mine.padding == padding].value for padding in PADDINGS]
+        cells = [*map(_spread, values), ", ".join(str(len(seeds)) for seeds in values)]
+        table.append(f"| {variant} | {there:.3f} | {' | '.join(cells)} |")
     return table
 
 
