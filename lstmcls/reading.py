@@ -26,6 +26,7 @@ TEXT_NAMES = ("text", "review", "sentence", "content")
 LABEL_NAMES = ("label", "sentiment", "class", "target")
 BATCH_ROWS = 1000
 BATCH_CHARACTERS = 4_000_000
+PARQUET_BUFFER = 1 << 20  # bytes
 LONGEST_FIELD = 1 << 24  # characters; beyond it a quote was left open
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -245,7 +246,8 @@ def _parquet_columns(path: Path) -> list[str]:
 def _parquet_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
     columns = [text] if label is None else [text, label]
     try:
-        with pq.ParquetFile(path) as file:
+        # As pages, where it would else hold the whole file, or a whole row group.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
             _check_types(path, file.schema_arrow, text, label)
             for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
                 texts = batch.column(text).to_pylist()

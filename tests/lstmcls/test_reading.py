@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,19 @@ def test_half_a_surrogate_pair_in_a_label_is_replaced_too(tmp_path: Path) -> Non
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a", "label": "\\ud83d"}\n{"text": "b", "label": true}\n')
     assert rows(open_file(path)) == [("a", "\ufffd"), ("b", "true")]
+
+
+@pytest.mark.parametrize("group_rows", [BATCH_ROWS, 40 * BATCH_ROWS])
+def test_a_parquet_file_is_not_held_in_memory(group_rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [os.urandom(300).hex() for _ in range(40 * BATCH_ROWS)]
+    table = pa.table({"text": texts, "label": [1] * len(texts)})
+    pq.write_table(table, path, row_group_size=group_rows)
+    del table
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in open_file(path).batches():
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < path.stat().st_size / 4
 
 
 def test_named_columns(tmp_path: Path) -> None:
