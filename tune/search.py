@@ -198,7 +198,8 @@ def _search(
     threads = torch.get_num_threads()
     with logged_to(folder.log):
         try:
-            display.note(f"starting Ray, {args.address or 'on this machine'}")
+            joins = f"joining Ray at {args.address}"
+            display.note(joins if args.address else "starting Ray, on this machine")
             start_ray(args.address)
             if args.address is not None:
                 check_storage(folder.store)

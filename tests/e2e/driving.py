@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial
 
 MARK = "LSTM_TUNE_E2E"  # in the environment of a search and of all that it starts
+GONE = 90.0  # an agent of Ray's tries for a minute to tell a dead head that its raylet died
 HANG = 150.0  # seconds after which a test gives up; no search here takes a fifth of that
 
 SPACE: dict[str, Any] = {
@@ -140,7 +141,7 @@ class Driver:
         return status
 
     def assert_gone(self) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + GONE
         while left := self.family():
             if time.monotonic() > end:
                 lines = [f"{p.pid} {' '.join(p.cmdline())[:100]}" for p in left]
