@@ -245,17 +245,22 @@ def load_config(path: Path | None, settings: Iterable[str] = ()) -> TrainConfig:
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise BadInput(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(loaded, dict):
             raise BadInput(f"{path}: expected lines of `setting: value`")
         mapping = {str(key): value for key, value in loaded.items()}
-    mapping.update(parse_settings(settings))
     try:
-        return config_from(mapping)
+        return config_from(overridden(mapping, parse_settings(settings)))
     except BadInput as fault:
         source = path if path is not None else "--set"
         raise BadInput(*(f"{source}: {message}" for message in fault.messages)) from None
+
+
+def overridden(mapping: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`mapping` with `settings` over it, where `variant` takes its four switches' place."""
+    given = VARIANTS["plain"] if "variant" in settings else {}
+    return {k: v for k, v in mapping.items() if k not in given} | dict(settings)
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, str]:

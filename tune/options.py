@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lstmcls.config import parse_settings
+from lstmcls.config import overridden, parse_settings
 from tune.space import SearchSpace, parse_space
 
 
@@ -50,5 +50,5 @@ def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> S
     ):
         if value is not None:
             section[name] = value
-    mapping["fixed"].update(parse_settings(args.set))
+    mapping["fixed"] = overridden(mapping["fixed"], parse_settings(args.set))
     return parse_space(mapping, source)

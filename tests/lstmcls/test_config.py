@@ -166,6 +166,13 @@ def test_settings_override_the_file(tmp_path: Path) -> None:
     assert (config.lr, config.hidden_size, config.variant) == (0.5, 32, "plain")
 
 
+def test_a_variant_takes_the_place_of_all_four_switches_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text(TrainConfig().to_yaml(), encoding="utf-8")
+    assert load_config(path, ["variant=plain"]).variant == "plain"
+    assert load_config(path, ["variant=plain", "max_pooling=true"]).variant == "max_pooling"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -173,6 +180,8 @@ def test_settings_override_the_file(tmp_path: Path) -> None:
         (b"a: [\n", "not valid YAML"),
         (b"\xff\xfe\x00", "not valid YAML"),
         (b"lr: -1\n", "lr: expected above 0"),
+        (b"lr: 2001-99-99\n", "not valid YAML"),  # a date that there is not
+        (b"[" * 5000, "not valid YAML"),
     ],
 )
 def test_damaged_files(tmp_path: Path, content: bytes, message: str) -> None:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 import tune
 from lstmcls.cli import BadInput
 from tune import load_run
+from tune.options import with_options
 from tune.run_folder import RunFolder
 from tune.search import arguments
 from tune.study import CONFIRMATION, open_study, record_report
@@ -110,6 +111,12 @@ def test_options_are_those_of_the_command_line(tmp_path: Path) -> None:
     assert (args.trials, args.out, args.set) == (4, Path("new"), ["lr=0.1", "epochs=2"])
     assert (args.quiet, args.resume, args.space) == (False, None, None)
     assert arguments({"data": tmp_path}).data == str(tmp_path)
+
+
+def test_a_variant_takes_the_place_of_the_switches_that_the_space_fixes() -> None:
+    space = small_space(fixed={"epochs": 1, "dropout": 0.2, "max_pooling": True})
+    found = with_options(space, arguments({"set": {"variant": "plain"}}), "--set")
+    assert found.fixed == {"epochs": 1, "variant": "plain"}
 
 
 @pytest.mark.parametrize(
