@@ -16,6 +16,7 @@ from machine import described
 
 from lstmcls.cli import BadInput
 from tune import load_run
+from tune.sittings import starts
 
 Row = dict[str, float]
 
@@ -39,7 +40,7 @@ def row(folder: Path, reach: list[float]) -> Row:
         "linear": metrics["linear"][metrics["objective"].removeprefix("val_")],
         "test accuracy": metrics["test"]["accuracy"],
     }
-    began = pd.Timestamp(run.study.user_attrs["sitting_0"], unit="s", tz="UTC")
+    began = pd.Timestamp(starts(run.study)[0], unit="s", tz="UTC")
     for value in reach:
         times = search.time[search.objective >= value]
         found[f"s to {value}"] = (times.min() - began).total_seconds()

@@ -21,6 +21,7 @@ NGRAM = 3  # tokens, at most
 BUCKETS = 2**20  # into which the slots of n-grams are put
 FEWEST = 2  # rows that an n-gram must be in
 STRENGTHS = (1.0, 4.0, 16.0)  # the inverse of the regularization; validation chooses
+MOST_WEIGHTS = 2**22  # n-grams, of which the most frequent are kept, times classes
 MOST_ROWS = 50_000  # trained on; more of them would take minutes
 
 
@@ -37,7 +38,7 @@ def linear_metrics(
 
     train, val = _drawn(train), _drawn(val)
     counts, weighting = ngram_counts(train), TfidfTransformer(sublinear_tf=True)
-    known = np.flatnonzero(np.bincount(counts.indices, minlength=BUCKETS) >= FEWEST)
+    known = _known(counts, classes)
     if len(np.unique(train.labels)) < 2 or not len(known):
         return {}
     x, x_val = weighting.fit_transform(counts[:, known]), ngram_counts(val)[:, known]
@@ -50,6 +51,13 @@ def linear_metrics(
     name, sign = metric.removeprefix("val_"), -1 if mode == "max" else 1
     best = min(found, key=lambda m: (np.isnan(m[name]), sign * m[name], m["loss"]))
     return {**best, "train_rows": len(train), "val_rows": len(val)}
+
+
+def _known(counts: csr_matrix, classes: int) -> NDArray[np.int64]:
+    """The buckets that enough rows have; of too many those that most rows have."""
+    rows_with = np.bincount(counts.indices, minlength=BUCKETS)
+    frequent = np.argsort(-rows_with, kind="stable")[: MOST_WEIGHTS // classes]
+    return np.sort(frequent[rows_with[frequent] >= FEWEST])
 
 
 def _drawn(data: TokenDataset) -> TokenDataset:

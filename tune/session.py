@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import logging
+import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import optuna
@@ -26,7 +27,8 @@ from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.scheduler import StudyASHA, replay
 from tune.searcher import Bridge, Tracker
-from tune.space import SearchSpace
+from tune.sittings import begin_sitting, seconds_spent
+from tune.space import Objective, SearchSpace
 from tune.stop import Stop
 from tune.store import StoreFault
 from tune.study import (
@@ -37,11 +39,12 @@ from tune.study import (
     make_sampler,
     open_study,
     ranked,
-    reports_of,
     requeue_unfinished,
 )
 from tune.tables import write_tables
 from tune.trial import DISK_FULL, FULL, Order
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,7 @@ class Session:
         self._interrupted = False
         if "data" not in self.search.user_attrs:
             self.search.set_user_attr("data", data_digest(prepared.folder))
-        sittings = len([key for key in self.search.user_attrs if key.startswith("sitting_")])
-        self.search.set_user_attr(f"sitting_{sittings}", time.time())
-        self.search.set_user_attr(f"command_{sittings}", command)
+        begin_sitting(self.search, command)
         points = space.grid() if space.sampler.name == "grid" else space.enqueue
         enqueue(self.search, [*points, *more_points])
         for study in (self.search, self.confirmation):
@@ -132,7 +133,12 @@ class Session:
         if test is not None:
             confirmation = [candidate.summary() for candidate in candidates]
             extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
-        if linear := {} if self._interrupted else self._linear():
+        linear = (
+            {}
+            if self._interrupted
+            else linear_baseline(self.prepared, self.space.objective, self.display.note)
+        )
+        if linear:
             extra["linear"] = linear
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
@@ -216,14 +222,7 @@ class Session:
     def _fault(self, fault: str) -> RunFailed:
         return RunFailed(
             f"{fault}; all that was reported is kept: mend that, then go on with "
-            f"`python -m tune.search --resume {self.run.named}`"
-        )
-
-    def _linear(self) -> dict[str, float]:
-        self.display.note("a linear model is trained, to compare with")
-        splits, labels, objective = self.prepared.splits, self.prepared.labels, self.space.objective
-        return linear_metrics(
-            splits["train"], splits["val"], len(labels), objective.metric, objective.mode
+            f"`python -m tune.search --resume {shlex.quote(self.run.named)}`"
         )
 
     def _stop(self, share: float, target: float | None) -> Stop:
@@ -236,19 +235,19 @@ class Session:
         return winner.confirmed(self.run, self.space, candidate, self.confirmation)
 
 
-def seconds_spent(studies: list[optuna.Study]) -> float:
-    """Seconds that earlier sittings took, each from its start to the last thing it wrote."""
-    starts = sorted(
-        value for key, value in studies[0].user_attrs.items() if key.startswith("sitting_")
-    )
-    events = []
-    for study in studies:
-        for trial in study.get_trials(deepcopy=False):
-            events += [report["time"] for report in reports_of(trial)]
-            if trial.datetime_complete is not None:
-                events.append(trial.datetime_complete.timestamp())
-    spent = 0.0
-    for start, following in pairwise([*starts, float("inf")]):
-        within = [event for event in events if start <= event < following]
-        spent += max(within, default=start) - start
-    return spent
+def linear_baseline(
+    prepared: Prepared, objective: Objective, note: Callable[[str], None]
+) -> dict[str, float]:
+    """`linear_metrics` for the end of a search, which it must not cost: a fault is a `note`."""
+    note("a linear model is trained, to compare with")
+    splits = prepared.splits
+    try:
+        return linear_metrics(
+            splits["train"], splits["val"], len(prepared.labels), objective.metric, objective.mode
+        )
+    except KeyboardInterrupt:
+        note("the linear model is left out: interrupted")
+    except Exception as error:
+        logger.exception("the linear model")
+        note(f"the linear model is left out: {type(error).__name__}: {error}")
+    return {}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstmcls import linear
 from lstmcls.dataset import Prepared, TokenDataset, unlabelled
 from lstmcls.linear import BUCKETS, NGRAM, linear_metrics, ngram_counts
 
@@ -54,3 +55,14 @@ def test_a_class_that_is_not_trained_is_never_likely() -> None:
     found = linear_metrics(train, _labelled([[1, 2], [3, 4], [5]], [0, 2, 1]), 3, "val_loss", "min")
     assert found["accuracy"] == pytest.approx(2 / 3, abs=1e-6)
     assert linear_metrics(_labelled([[1]], [0]), train, 3, "val_loss", "min") == {}
+
+
+def test_of_many_classes_the_most_frequent_ngrams_are_kept(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = ngram_counts(prepared.splits["train"])
+    rows_with = np.bincount(counts.indices, minlength=BUCKETS)
+    monkeypatch.setattr(linear, "MOST_WEIGHTS", 20)
+    kept = linear._known(counts, classes=2)
+    assert len(kept) == 10
+    assert min(rows_with[kept]) >= max(np.delete(rows_with, kept))

@@ -28,7 +28,7 @@ from lstmcls.tokenizer import load_tokenizer
 from tune.report import cost, curves, importance, mistakes, winner
 from tune.report.document import try_report, write_report
 from tune.report.parallel import place
-from tune.report.progress import best_so_far, work_clock
+from tune.report.progress import best_so_far
 from tune.report.record import Record, read_record
 from tune.report.slices import choice_names, log_marks, spread
 from tune.report.wording import duration
@@ -211,12 +211,6 @@ def test_the_best_so_far_passes_over_what_is_no_number() -> None:
     events = [(0, math.nan), (1, 0.5), (2, 0.4), (3, 0.6), (4, 0.6)]
     assert best_so_far(events, Objective()) == [(1, 0.5), (3, 0.6)]
     assert best_so_far(events, Objective("val_loss", "min")) == [(1, 0.5), (2, 0.4)]
-
-
-def test_time_at_work_leaves_out_the_time_between_sittings() -> None:
-    worked = work_clock([100, 1000], [110, 160, 1005, 1030])
-    assert [worked(t) for t in (100, 110, 160, 1000, 1005, 1030)] == [0, 10, 60, 60, 65, 90]
-    assert work_clock([], [50, 70])(70) == 20  # a journal that knows no sittings
 
 
 def test_rungs_say_who_reached_them_and_who_was_stopped(folder: Path) -> None:

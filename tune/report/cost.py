@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tune.report.page import section_html, table_html, text_html
 from tune.report.record import Record
 from tune.report.wording import amount, duration, outcome, params_text
-from tune.session import seconds_spent
+from tune.sittings import seconds_spent
 from tune.space import SearchSpace
 from tune.study import reports_of
 
@@ -20,15 +20,13 @@ def section(record: Record) -> str:
     groups: dict[str, list[FrozenTrial]] = {}
     for trial in record.trials:
         groups.setdefault(f"search, {outcome(trial)}", []).append(trial)
-    studies = [record.search]
     if record.confirmation is not None:
-        studies.append(record.confirmation)
         runs = [t for t in record.confirmation.get_trials(deepcopy=False) if reports_of(t)]
         groups |= {"confirmation": runs} if runs else {}
     rows = [(name, *_spent(trials)) for name, trials in groups.items()]
     rows.append(("in all", *_spent([trial for trials in groups.values() for trial in trials])))
     table = table_html(("", "trials", "epochs", "tokens", "trial time"), rows)
-    spent = duration(seconds_spent(studies))
+    spent = duration(seconds_spent(record.studies))
     clock = (
         f"The run was at work for {spent}. Trial time is training and validation, summed over "
         "trials, some of which ran at the same time; what crashed attempts did twice counts once."

@@ -25,6 +25,7 @@ from tune.report.page import page_html, section_html, text_html
 from tune.report.record import Record, read_record
 from tune.report.wording import amount, metric_title
 from tune.run_folder import RunFolder
+from tune.sittings import commands
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ def _lead(record: Record) -> str:
 
 def _origin(record: Record) -> str:
     """How the run was started, and the exact space."""
-    attributes = record.search.user_attrs.items()
-    said = "\n".join(str(value) for key, value in attributes if key.startswith("command_"))
+    said = "\n".join(map(str, commands(record.search)))
     parts = [f"<pre>{html.escape(said)}</pre>" if said else text_html("Not recorded.")]
     text = record.run.space.read_text(encoding="utf-8")
     return section_html(

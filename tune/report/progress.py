@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,6 +11,7 @@ from optuna.trial import TrialState
 from tune.report.page import figure_html, section_html
 from tune.report.record import Record
 from tune.report.wording import metric_title, outcome
+from tune.sittings import work_clock
 from tune.space import Objective
 from tune.study import reports_of
 
@@ -69,8 +69,7 @@ def over_time(record: Record) -> go.Figure:
         if trial.state != TrialState.FAIL
         for report in reports_of(trial)
     ]
-    starts = [v for k, v in record.search.user_attrs.items() if k.startswith("sitting_")]
-    worked = work_clock(starts, [report["time"] for report in reports])
+    worked = work_clock(record.search, [report["time"] for report in reports])
     events = sorted((worked(report["time"]) / 60, report["objective"]) for report in reports)
     steps = best_so_far(events, record.objective)
     figure = go.Figure()
@@ -91,22 +90,6 @@ def best_so_far(
         if value == value and (not steps or objective.better(value, steps[-1][1])):
             steps.append((when, value))
     return steps
-
-
-def work_clock(starts: Iterable[float], events: Iterable[float]) -> Callable[[float], float]:
-    """Seconds at work at a time: each sitting counts from its start to the last of its events."""
-    times = sorted(events)
-    begins = sorted(starts) or times[:1]
-    sittings, before = [], 0.0
-    for start, following in pairwise([*begins, float("inf")]):
-        sittings.append((start, before))
-        before += max((t for t in times if start <= t < following), default=start) - start
-
-    def worked(time: float) -> float:
-        start, spent = next((s for s in reversed(sittings) if s[0] <= time), sittings[0])
-        return spent + max(0.0, time - start)
-
-    return worked
 
 
 def _line(steps: list[tuple[float, float]], end: float) -> dict[str, Any]:

@@ -32,6 +32,11 @@ class Record:
     def objective(self) -> Objective:
         return self.space.objective
 
+    @property
+    def studies(self) -> list[optuna.Study]:
+        """The search and, once it began, the confirmation."""
+        return [self.search] + ([self.confirmation] if self.confirmation is not None else [])
+
     @cached_property
     def trials(self) -> list[FrozenTrial]:
         """Those of the search that began."""
@@ -52,8 +57,7 @@ class Record:
     @property
     def unfinished(self) -> int:
         """Trials that have begun and not ended, of both studies."""
-        studies = [study for study in (self.search, self.confirmation) if study is not None]
-        trials = [trial for study in studies for trial in study.get_trials(deepcopy=False)]
+        trials = [trial for study in self.studies for trial in study.get_trials(deepcopy=False)]
         waiting = [t for t in trials if t.state == TrialState.WAITING and t.params]
         return len(waiting) + sum(trial.state == TrialState.RUNNING for trial in trials)
 

@@ -20,7 +20,6 @@ _UNITS = {
     "epochs": "passes over the data",
     "batch_size": "texts",
     "warmup": "share of all steps",
-    "report_every": "epochs",
 }
 _OUTCOMES = {"COMPLETE": "trained to the end", "PRUNED": "stopped early", "FAIL": "failed"}
 
