@@ -34,6 +34,7 @@ from lstmcls.model_card import model_card
 from lstmcls.tokenizer import encode, load_tokenizer
 
 NEEDED = ("model.safetensors", "config.yaml", "tokenizer.json", "labels.json", "metrics.json")
+OWN_FILES = (*NEEDED, "README.md", "model.onnx")
 DEVICES = ("auto", "cpu", "cuda")
 CHUNK = 8000  # texts tokenized and held at once, and sorted by length
 

@@ -190,7 +190,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text", metavar="COL", help="column of the texts (default: detected)")
     parser.add_argument("--label", metavar="COL", help="column of the labels (default: detected)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # --split val MODEL DATA too
 
 
 def main(argv: Sequence[str] | None = None) -> int:

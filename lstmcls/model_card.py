@@ -186,10 +186,11 @@ def _flat(mapping: Mapping[str, Any], without: set[str], prefix: str = "") -> li
         if key in without:
             continue
         if isinstance(value, Mapping):
-            rows += _flat(value, set(), f"{prefix}{key} / ")
+            rows += _flat(value, set(), f"{prefix}{key} / ".replace("_", " "))
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            rows.append((f"{prefix}{key}".replace("_", " "), shown))
+            name = key if prefix.startswith("classes") else key.replace("_", " ")  # a label stays
+            rows.append((f"{prefix}{name}", shown))
     return rows
 
 

@@ -196,7 +196,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="default: a GPU if there is one"
     )
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # --file F MODEL too
 
 
 def main(argv: Sequence[str] | None = None) -> int:

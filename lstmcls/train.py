@@ -15,7 +15,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lstmcls.allocator import keep_freed_memory
-from lstmcls.artifact import DEVICES, NEEDED, choose_device, save_artifact
+from lstmcls.artifact import DEVICES, NEEDED, OWN_FILES, choose_device, save_artifact
 from lstmcls.cli import OK, BadInput, RunFailed, run
 from lstmcls.config import FIELDS, VARIANTS, TrainConfig, load_config
 from lstmcls.dataset import Prepared, load_prepared
@@ -87,9 +87,10 @@ def check_out(out: Path) -> None:
         if not path.is_dir():
             raise BadInput(f"--out {out}: is a file; expected a new folder")
         there = {entry.name for entry in path.iterdir()}
-        if there and not there >= set(NEEDED):
+        other = there - set(OWN_FILES) if there >= set(NEEDED) else there
+        if other:
             raise BadInput(
-                f"--out {out}: holds something else than a model ({min(there)}, …); "
+                f"--out {out}: holds something else than a model ({min(other)}, …); "
                 "name a new folder, or an older model to replace"
             )
     parent = next(folder for folder in path.parents if folder.exists())

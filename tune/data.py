@@ -35,7 +35,7 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
         data = str(path)
     if (text or label) and (path.is_dir() or data in NAMES):
         raise BadInput(f"--text and --label are for files; {data} is none")
-    if path.is_dir():
+    if path.is_dir() and data not in NAMES:
         read_info(path)
         return path.resolve()
     if data not in NAMES and not path.exists():

@@ -98,7 +98,7 @@ def test_one_class_alone_has_no_roc_auc(
     path = write_csv(tmp_path / "pos.csv", [row for row in reviews(20) if row[1] == "pos"])
     assert main([str(trained), str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["roc_auc"] is None
-    assert main([str(trained), str(path)]) == 0
+    assert main([str(trained), "--text", "text", str(path)]) == 0
     assert "not defined" in capsys.readouterr().out
 
 

@@ -69,3 +69,9 @@ def test_a_linear_model_is_named_for_comparison() -> None:
     text = card(linear={"accuracy": 0.81234, "f1": 0.8, "train_rows": 10, "val_rows": 5})
     assert "logistic regression on the same split: accuracy 0.8123, F1 0.8000." in text
     assert "logistic" not in card()
+
+
+def test_labels_keep_their_names() -> None:
+    text = card(data={"rows": {"no_text": 1}, "classes": {"train": {"very_good": 2}}})
+    assert "| rows / no text | 1 |" in text
+    assert r"| classes / train / very\_good | 2 |" in text

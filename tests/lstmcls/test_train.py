@@ -111,6 +111,16 @@ def test_an_empty_folder_and_an_older_model_are_replaced(
     assert load_artifact(out).config.hidden_size == 5
 
 
+def test_a_model_beside_other_files_is_not_replaced(prepared_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    arguments = ["--data", str(prepared_folder), "--out", str(out), "--quiet", *SETTINGS]
+    assert main(arguments) == 0
+    (out / "notes.txt").write_text("precious")
+    with pytest.raises(BadInput, match=r"something else than a model \(notes.txt"):
+        main(arguments)
+    assert (out / "notes.txt").read_text() == "precious"
+
+
 def test_data_that_is_not_prepared(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a prepared folder"):
         main(["--data", str(tmp_path), "--out", str(tmp_path / "m")])

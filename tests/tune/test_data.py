@@ -15,6 +15,7 @@ from stores import environment, new_bucket, s3_server
 from lstmcls.cli import BadInput
 from lstmcls.dataset import load_prepared
 from lstmcls.prepare import prepare
+from tune import data
 from tune.data import data_digest, prepared_folder, require_same_data, stored_frame
 from tune.store import Store
 
@@ -26,8 +27,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(data: str, text: str | None = None, label: str | None = None) -> Path:
-    return prepared_folder(data, text, label, progress=False)
+def made(name: str, text: str | None = None, label: str | None = None) -> Path:
+    return prepared_folder(name, text, label, progress=False)
 
 
 def test_a_prepared_folder_is_taken_as_it_is(home: Path, prepared_folder: Path) -> None:
@@ -39,6 +40,20 @@ def test_a_prepared_folder_is_taken_as_it_is(home: Path, prepared_folder: Path) 
 def test_a_folder_that_is_not_prepared(home: Path) -> None:
     with pytest.raises(BadInput, match="not a prepared folder"):
         made(str(home))
+
+
+def test_a_built_in_name_is_not_the_folder_that_happens_to_have_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def instead(sources: list[str], folder: Path, **options: object) -> None:
+        prepare(["shop.csv"], folder, progress=False)
+        asked.extend(sources)
+
+    asked: list[str] = []
+    monkeypatch.setattr(data, "prepare", instead)  # the built-in reviews take seconds
+    (home / "reviews").mkdir()
+    made("reviews")
+    assert asked == ["reviews"]
 
 
 @pytest.mark.parametrize(
