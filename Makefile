@@ -30,7 +30,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/orchestration.py --data $(BENCH)/reviews
 	$(BIN)/python benchmarks/memory.py $(BENCH)/reviews
 	$(BIN)/python benchmarks/gpu.py $(BENCH)/reviews
-	$(BIN)/python benchmarks/time_to_quality.py --data $(BENCH)/reviews --out $(BENCH)/quality
+	$(BIN)/python benchmarks/time_to_quality.py --data $(BENCH)/reviews --minutes 5 --out $(BENCH)/quality --svg $(BENCH)/quality.svg
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

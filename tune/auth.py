@@ -47,9 +47,7 @@ def require_token(address: str) -> None:
     Raises:
         BadInput: there is no token.
     """
-    if not _off() and not setup.AuthenticationTokenLoader.instance().has_token(
-        ignore_auth_mode=True
-    ):
+    if not _off() and not _there_is_one():
         raise BadInput(
             f"--address {address}: no token; put the cluster's into ~/.ray/auth_token (mode 600), "
             "or set RAY_AUTH_MODE=disabled for a cluster that is open to all"

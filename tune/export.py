@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def export(run_path: Path, to: Path, onnx: bool = False) -> None:
     folder = existing_run(run_path)
     if not folder.best.is_dir():
         raise BadInput(
-            f"{run_path}: has no winner yet; go on with `python -m tune.search --resume {run_path}`"
+            f"{run_path}: has no winner yet; go on with "
+            f"`python -m tune.search --resume {shlex.quote(str(run_path))}`"
         )
     artifact = load_artifact(folder.best)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -60,7 +62,7 @@ def main() -> int:
     args = parser.parse_args()
     export(args.run, args.to, args.onnx)
     print(f"exported: {args.to}{' with model.onnx' * args.onnx}")
-    print(f'predict:  python -m lstmcls.predict {args.to} "some text"')
+    print(f'predict:  python -m lstmcls.predict {shlex.quote(str(args.to))} "some text"')
     return OK
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shlex
 import socket
 import threading
 import time
@@ -267,5 +268,5 @@ def mirrored(folder: RunFolder, data: Path, say: Callable[[str], None]) -> Itera
     if why := mirror.close():
         raise RunFailed(
             f"{why}; the run is whole in {folder.path}, and from there "
-            f"`python -m tune.search --resume {folder.path}` mirrors it"
+            f"`python -m tune.search --resume {shlex.quote(str(folder.path))}` mirrors it"
         )

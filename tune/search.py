@@ -253,7 +253,7 @@ def _tell(outcome: Outcome, address: str | None) -> int:
     if compared := comparison(outcome.space, outcome.search):
         print(compared)
     print(example(load_artifact(folder.best), outcome.prepared))
-    print(f'predict: python -m lstmcls.predict {folder.best} "some text"')
+    print(f'predict: python -m lstmcls.predict {shlex.quote(str(folder.best))} "some text"')
     print(f"report:  {folder.report}")
     print(f"run:     {folder.path}{f', mirrored to {folder.origin}' if folder.origin else ''}")
     return OK
@@ -274,7 +274,7 @@ _EPILOG = """\
 examples:
   python -m tune.search --space full.yaml
   python -m tune.search --data shop.csv --text comment --label stars --minutes 30
-  python -m tune.search --resume results/full-20260101-120000 --trials 400
+  python -m tune.search --resume results/full-20260101-120000 --minutes 20
 
 A bare name of a space is looked up in search_spaces/; copy one of them to make your own.
 The run's folder holds the study, the tables, the best configuration and the model; the command

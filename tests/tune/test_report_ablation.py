@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FixedTrial, TrialState, create_trial
 
 from tune.ablation import SWITCHES, analyse, verdict
 from tune.report.ablation import section
@@ -30,13 +30,14 @@ def space() -> SearchSpace:
 def studied(space: SearchSpace, trials: int = 48) -> optuna.Study:
     """Trials whose value is 0.1 more with max_pooling, and less the later the seed; one failed."""
     study = optuna.create_study(direction="maximize")
-    distributions = {parameter.name: parameter.distribution() for parameter in space.parameters}
     for number, point in enumerate(space.grid()[:trials]):
+        asked = FixedTrial(point)
+        space.suggest(asked)
         value = 0.7 + 0.1 * point["max_pooling"] - 0.01 * point["seed"]
         state = TrialState.FAIL if number == 3 else TrialState.COMPLETE
         shown = value if state == TrialState.COMPLETE else None
         study.add_trial(
-            create_trial(state=state, value=shown, params=point, distributions=distributions)
+            create_trial(state=state, value=shown, params=point, distributions=asked.distributions)
         )
     return study
 

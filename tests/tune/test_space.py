@@ -76,7 +76,12 @@ def random_params(space: SearchSpace, trials: int) -> list[tuple[Any, dict[str, 
 
 def test_a_parameter_is_what_optuna_calls_it() -> None:
     space = parse_space(BASE, "my.yaml")
-    found = {parameter.name: parameter.distribution() for parameter in space.parameters}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = {}
+    for parameter in space.parameters:
+        trial = study.ask()
+        parameter.suggest(trial)
+        found |= trial.distributions
     assert found["optimizer"] == CategoricalDistribution(("sgd", "adam", "adamw", "rmsprop"))
     assert found["lr_adam"] == FloatDistribution(1e-4, 0.02, log=True)
     assert found["hidden_size"] == IntDistribution(32, 256, step=32)

@@ -9,12 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from lstmcls.cli import BadInput, nearest
 from lstmcls.config import FIELDS, VARIANTS, coerce
@@ -36,15 +30,6 @@ class Parameter:
     step: float | None = None
     log: bool = False
     when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-
-    def distribution(self) -> BaseDistribution:
-        """The parameter as Optuna knows it."""
-        if self.kind == "categorical":
-            return CategoricalDistribution(self.choices)
-        low, high = self.bounds()
-        if self.kind == "int":
-            return IntDistribution(int(low), int(high), log=self.log, step=int(self.step or 1))
-        return FloatDistribution(low, high, log=self.log, step=self.step)
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
         """Optuna's value for this parameter in `trial`."""
