@@ -1,8 +1,10 @@
 """The notebook's six networks beside its own figures, and the walk through its four switches.
 
 `python -m tune.search --space notebook --data DATA --out FOLDER/notebook`, the same with
-`ablation`, then `python benchmarks/notebook.py FOLDER/notebook FOLDER/ablation`: what the searches
-printed, as one table, and both as a plot. A run may be cut short; its seeds so far are shown.
+`ablation`, then `python benchmarks/notebook.py FOLDER/notebook --walk FOLDER/ablation`: what the
+searches printed, as one table, and both as a plot. A run may be cut short; its seeds so far are
+shown. It writes the trainings themselves beside the plot, as notebook.csv and walk.csv, which may
+stand in a run's place: seeds that were trained elsewhere come together so.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 import pandas as pd
 from machine import described
 
+from lstmcls.config import FIELDS
 from tune import load_run
 from tune.ablation import Ablation, ablation_text, analyse, switches_on
 from tune.space import Objective
@@ -31,10 +34,16 @@ PADDINGS = ("counted", "masked")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def settings(folder: Path) -> pd.DataFrame:
-    """The configurations of a run that trained to their end, with `variant` and `value`."""
+def settings(sources: list[Path]) -> pd.DataFrame:
+    """The configurations that trained to their end, with `variant` and `value`, of all sources."""
+    tables = [pd.read_csv(s) if s.suffix == ".csv" else _of_run(s) for s in sources]
+    table = pd.concat(tables).dropna(subset=["value"])
+    return table.drop_duplicates(list(FIELDS), keep="last").sort_values(list(FIELDS))
+
+
+def _of_run(folder: Path) -> pd.DataFrame:
     run = load_run(folder)
-    return settings_table(run.space, run.study).dropna(subset=["value"])
+    return settings_table(run.space, run.study)
 
 
 def lines(trained: pd.DataFrame) -> list[str]:
@@ -114,17 +123,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("notebook", type=Path, help="a run of the space notebook")
-    parser.add_argument("ablation", type=Path, nargs="?", help="a run of the space ablation")
-    parser.add_argument("--svg", type=Path, default=ROOT / "docs" / "notebook.svg")
+    add = parser.add_argument
+    add("notebook", type=Path, nargs="+", help="runs of the space notebook")
+    add("--walk", type=Path, nargs="+", default=[], help="runs of the space ablation")
+    add("--to", type=Path, default=ROOT / "docs", help="folder of notebook.svg and the tables")
     args = parser.parse_args()
     print(f"{described()}\n")
     trained = settings(args.notebook)
+    trained.to_csv(args.to / "notebook.csv", index=False)
     print(*lines(trained), sep="\n")
-    walked = settings(args.ablation) if args.ablation else None
-    if walked is not None and (found := _analysed(walked)):
-        print(f"\n{ablation_text(found)}")
-    draw(trained, walked, args.svg)
+    walked = None
+    if args.walk:
+        walked = settings(args.walk)
+        walked.to_csv(args.to / "walk.csv", index=False)
+        if found := _analysed(walked):
+            print(f"\n{ablation_text(found)}")
+    draw(trained, walked, args.to / "notebook.svg")
 
 
 if __name__ == "__main__":
