@@ -249,10 +249,11 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
             self._bridge.listener.note("Ray itself has died; go on with --resume")
             return
         killed_for_memory = "OutOfMemory" in error or "running low on memory" in error
-        lost = not killed_for_memory and node_lost(trial.node_ip)
+        address = trial.last_result.get("node_ip")  # Ray has forgotten `trial.node_ip` by now
+        lost = not killed_for_memory and node_lost(address)
         kind = OUT_OF_MEMORY if killed_for_memory else NODE_LOST if lost else DIED
         with _full_disk_ends(self._bridge.stop):
-            why = trial.node_ip if lost else "its process ended"
+            why = address if lost else "its process ended"
             self._failed(trial.config["number"], kind, why)
 
     def _failed(self, number: int, kind: str, why: str) -> None:

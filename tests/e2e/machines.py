@@ -147,7 +147,11 @@ class Cluster:
             if found := reached():
                 return found
             time.sleep(0.1)
-        raise AssertionError(f"hung before {what}: {log.read_text() if log else ''}")
+        logs = (
+            [log] if log else sorted(self.folder.glob("ray/session_latest/logs/job-driver-*.log"))
+        )
+        said = "\n".join(f"{path.name}:\n{path.read_text()[-3000:]}" for path in logs)
+        raise AssertionError(f"hung before {what}; {said}")
 
     def close(self) -> None:
         """Nothing that was started is left."""

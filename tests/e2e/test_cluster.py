@@ -138,9 +138,10 @@ def test_a_search_from_inside(cluster: Cluster, prepared_folder: Path) -> None:
 
 
 def test_nodes_come_and_go(cluster: Cluster, prepared_folder: Path) -> None:
-    words = ("--space", space(cluster, "wide", prepared_folder, fixed=LONG, budget={"trials": 3}))
+    to_the_end = {"fixed": LONG, "budget": {"trials": 3}, "asha": "off"}
+    words = ("--space", space(cluster, "wide", prepared_folder, **to_the_end))
     words = (*words, "--shared", cluster.shared, "--name", "wide", "--concurrency", 3)
-    cluster.submit(*words, "--set", "epochs=60", "--detach")
+    cluster.submit(*words, "--set", "epochs=150", "--detach")
     cluster.until(lambda: "trial 0 epoch" in cluster.log("wide"), "a report")
     assert "trial 1 " not in cluster.log("wide")
     node = cluster.add(cpus=2)
@@ -178,7 +179,7 @@ def test_a_node_that_does_not_share_the_folder(cluster: Cluster, prepared_folder
     }
     early = cluster.submit(*words, "early")
     assert early.returncode == 2
-    assert re.search(r"error: results/early: node \S+ \(127\S+\) does not see it", early.stdout)
+    assert re.search(r"error: \S+/results/early: node \S+ \(127\S+\) does not see it", early.stdout)
     cluster.kill(node)
     assert cluster.submit(*words, "early", "--trials", 1, "--set", "epochs=1").returncode == 2
 

@@ -136,7 +136,6 @@ class RayTrial:
     config: dict[str, Any]
     last_result: dict[str, Any] = field(default_factory=dict)
     error_file: str | None = None
-    node_ip: str | None = None
 
 
 class Heard:

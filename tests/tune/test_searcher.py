@@ -242,7 +242,7 @@ def test_a_lost_node_is_not_held_against_its_trials(
     monkeypatch.setattr("tune.searcher.node_lost", lambda address: address == "10.0.0.5")
     trial = driver.start()
     for loss in range(MAX_LOSSES):
-        trial.node_ip = "10.0.0.5"
+        trial.last_result["node_ip"] = "10.0.0.5"
         driver.die(trial, "ActorUnavailableError: Socket closed")
         said = ("retried", 0, "node lost: 10.0.0.5; goes on elsewhere")
         assert driver.heard.events[-1] == said
@@ -250,7 +250,7 @@ def test_a_lost_node_is_not_held_against_its_trials(
         assert trial.config["number"] == 0
         assert driver.frozen(0).user_attrs["losses"] == loss + 1
         assert "attempts" not in driver.frozen(0).user_attrs
-    trial.node_ip = "10.0.0.5"
+    trial.last_result["node_ip"] = "10.0.0.5"
     driver.die(trial)  # so many nodes are not lost by chance
     assert driver.frozen(0).state == TrialState.FAIL
 
