@@ -15,10 +15,11 @@ PEERS := lstm_tune ray_tutorial optuna_alone random_search
 search: .venv/installed
 	$(BIN)/python -m tune.search --space full.yaml
 
-# In the order of the folders: the whole searches of tests/e2e are few and long, and xdist, which
-# begins with the files of the most tests, would leave them for one worker at the end.
+# Three at a time also on two cores, for the whole searches of tests/e2e wait a lot; in the order of
+# the folders, for they are few and long, and xdist, which begins with the files of the most tests,
+# would leave them for one worker at the end.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	$(BIN)/ruff check .
