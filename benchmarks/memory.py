@@ -2,7 +2,7 @@
 
 `python benchmarks/memory.py DATA` (a prepared folder). The data goes the way of a search: into
 Ray's object store, by `with_parameters`, and from there to `fit()`, with a network of two units
-and n-grams of two tokens, as the default search has them.
+and, as the default search has them, n-grams of two tokens (`--ngrams 0`: without).
 The idle workers do all the same with a single batch for data, so that both have what PyTorch
 takes for itself. Private memory is the unique set size, without what the allocator holds free.
 """
@@ -48,14 +48,16 @@ def repeated(split: TokenDataset, times: int) -> TokenDataset:
     return TokenDataset(np.tile(split.ids, times), offsets, np.tile(split.labels, times))
 
 
-def train(spec: dict[str, Any], data: Prepared, folder: Path, workers: int) -> None:
+def train(
+    spec: dict[str, Any], data: Prepared, config: TrainConfig, folder: Path, workers: int
+) -> None:
     """One worker beside the others: its private bytes at each of MOMENTS."""
     keep_freed_memory()
     forget_shapes()
     torch.set_num_threads(1)
     batches = -(-len(data.splits["train"]) // BATCH)
     epochs = BATCHES / batches
-    config = dataclasses.replace(CONFIG, epochs=epochs, report_every=epochs, first_report=epochs)
+    config = dataclasses.replace(config, epochs=epochs, report_every=epochs, first_report=epochs)
     state = TrainingState.create(config, data.vocab_size, len(data.labels))
     for split in data.splits.values():
         rows = split.on("cpu")
@@ -84,10 +86,12 @@ def private() -> int:
     return int(psutil.Process().memory_full_info().uss)
 
 
-def measure(data: Prepared, workers: int) -> dict[str, list[int]]:
+def measure(data: Prepared, config: TrainConfig, workers: int) -> dict[str, list[int]]:
     """The private bytes of each of `workers` at each of MOMENTS."""
     with tempfile.TemporaryDirectory() as folder:
-        trainable = ray.tune.with_parameters(train, data=data, folder=Path(folder), workers=workers)
+        trainable = ray.tune.with_parameters(
+            train, data=data, config=config, folder=Path(folder), workers=workers
+        )
         share = {"cpu": (os.cpu_count() or 1) / workers, "gpu": 0}
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(trainable, share),
@@ -103,17 +107,19 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--times", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--ngrams", type=int, default=CONFIG.ngrams)
     args = parser.parse_args()
+    config = dataclasses.replace(CONFIG, ngrams=args.ngrams)
     prepared = load_prepared(args.data)
     start_ray(None)
     few = {name: split.longest(BATCH) for name, split in prepared.splits.items()}
-    idle = measure(dataclasses.replace(prepared, splits=few), args.workers)
-    print(f"{described()}; {args.workers} workers, {args.data.name}\n")
+    idle = measure(dataclasses.replace(prepared, splits=few), config, args.workers)
+    print(f"{described()}; {args.workers} workers, {args.data.name}, n-grams {args.ngrams}\n")
     print(f"| data, MB | {' | '.join(MOMENTS)} |\n| ---: |{' ---: |' * len(MOMENTS)}")
     for times in args.times:
         splits = {name: repeated(split, times) for name, split in prepared.splits.items()}
         size = sum(split.nbytes for split in splits.values())
-        seen = measure(dataclasses.replace(prepared, splits=splits), args.workers)
+        seen = measure(dataclasses.replace(prepared, splits=splits), config, args.workers)
         more = [max(seen[moment]) - statistics.median(idle[moment]) for moment in MOMENTS]
         cells = [f"{extra / 1e6:.2f} MB, {extra / size:.1%}" for extra in more]
         print(f"| {size / 1e6:.1f} | {' | '.join(cells)} |", flush=True)
