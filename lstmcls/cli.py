@@ -5,9 +5,10 @@ Exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,6 +29,16 @@ def nearest(name: str, choices: Iterable[str], likeness: float = 0.5) -> str:
     """`; did you mean 'x'?` for the closest of `choices`, or an empty string."""
     close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=likeness)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def parse_in_any_order(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """The arguments, options also between positional ones; what follows `--` is no option."""
+    given = sys.argv[1:] if argv is None else argv
+    if "--" in given:  # which argparse's other way takes for an argument
+        return parser.parse_args(given)
+    return parser.parse_intermixed_args(given)
 
 
 def run(main: Callable[[], int]) -> None:

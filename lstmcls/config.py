@@ -17,6 +17,9 @@ import yaml
 
 from lstmcls.cli import BadInput, nearest
 
+# What PyYAML raises, besides its own errors, for values that do not fit their tag (`!!bool maybe`).
+YAML_FAULTS = (ValueError, LookupError, AttributeError, RecursionError)
+
 # The six networks of the notebook, as settings of four switches (dropout: a rate, 0 is off).
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"bidirectional": False, "dropout": 0.0, "zero_state": False, "max_pooling": False},
@@ -245,8 +248,10 @@ def load_config(path: Path | None, settings: Iterable[str] = ()) -> TrainConfig:
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except yaml.YAMLError as error:
             raise BadInput(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+        except YAML_FAULTS as error:
+            raise BadInput(f"{path}: not valid YAML ({error})") from None
         if not isinstance(loaded, dict):
             raise BadInput(f"{path}: expected lines of `setting: value`")
         mapping = {str(key): value for key, value in loaded.items()}

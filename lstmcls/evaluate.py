@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lstmcls.artifact import Artifact, finite, load_artifact, read_metrics, trained_on
-from lstmcls.cli import OK, BadInput, nearest, run
+from lstmcls.cli import OK, BadInput, nearest, parse_in_any_order, run
 from lstmcls.dataset import TokenDataset, load_prepared
 from lstmcls.metrics import classification_metrics, confusion, per_class
 from lstmcls.reading import Source, open_file
@@ -190,7 +190,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text", metavar="COL", help="column of the texts (default: detected)")
     parser.add_argument("--label", metavar="COL", help="column of the labels (default: detected)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-    return parser.parse_intermixed_args(argv)  # --split val MODEL DATA too
+    return parse_in_any_order(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

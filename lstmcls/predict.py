@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, 
 
 from lstmcls.allocator import keep_freed_memory
 from lstmcls.artifact import CHUNK, DEVICES, Artifact, choose_device, load_artifact
-from lstmcls.cli import OK, BadInput, RunFailed, run
+from lstmcls.cli import OK, BadInput, RunFailed, parse_in_any_order, run
 from lstmcls.files import replacing
 from lstmcls.reading import BATCH_CHARACTERS, Source, open_file
 
@@ -196,7 +196,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="default: a GPU if there is one"
     )
-    return parser.parse_intermixed_args(argv)  # --file F MODEL too
+    return parse_in_any_order(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

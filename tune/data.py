@@ -35,6 +35,10 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
         data = str(path)
     if (text or label) and (path.is_dir() or data in NAMES):
         raise BadInput(f"--text and --label are for files; {data} is none")
+    if data in NAMES and (path / "dataset.json").is_file():
+        raise BadInput(
+            f"--data {data}: a built-in name, and a prepared folder here: ./{data} is the folder"
+        )
     if path.is_dir() and data not in NAMES:
         read_info(path)
         return path.resolve()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lstmcls.config import overridden, parse_settings
+from lstmcls.cli import BadInput
+from lstmcls.config import VARIANTS, overridden, parse_settings
 from tune.space import SearchSpace, parse_space
 
 
@@ -35,7 +36,7 @@ def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> S
     Raises:
         BadInput: an option's value does not fit.
     """
-    mapping = space.to_dict()
+    mapping, settings = space.to_dict(), parse_settings(args.set)
     budget: dict[str, Any] = mapping["budget"]
     resources: dict[str, Any] = mapping["resources"]
     for section, name, value in (
@@ -50,5 +51,11 @@ def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> S
     ):
         if value is not None:
             section[name] = value
-    mapping["fixed"] = overridden(mapping["fixed"], parse_settings(args.set))
+    mapping["fixed"] = overridden(mapping["fixed"], settings)
+    searched = [p.name for p in space.parameters if p.field in VARIANTS["plain"]]
+    if "variant" in settings and searched:  # they would override it in every trial
+        raise BadInput(
+            f"--set variant: {source} searches {', '.join(searched)}; set these one by one, "
+            "or use a space without them"
+        )
     return parse_space(mapping, source)

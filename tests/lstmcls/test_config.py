@@ -182,6 +182,9 @@ def test_a_variant_takes_the_place_of_all_four_switches_of_a_file(tmp_path: Path
         (b"lr: -1\n", "lr: expected above 0"),
         (b"lr: 2001-99-99\n", "not valid YAML"),  # a date that there is not
         (b"[" * 5000, "not valid YAML"),
+        (b"lr: !!bool maybe\n", "not valid YAML"),
+        (b"lr: !!timestamp x\n", "not valid YAML"),
+        (b"lr: !!int ''\n", "not valid YAML"),
     ],
 )
 def test_damaged_files(tmp_path: Path, content: bytes, message: str) -> None:

@@ -160,6 +160,14 @@ def test_the_text_column_can_be_named(
     assert capsys.readouterr().out.endswith("\tgood box\n")
 
 
+def test_a_text_that_looks_like_an_option(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["--json", "--", str(trained), "-good"], [str(trained), "--", "-good"]):
+        assert main(arguments) == 0
+        assert "-good" in capsys.readouterr().out
+
+
 def test_wrong_combinations(trained: Path, tmp_path: Path) -> None:
     model, file = str(trained), str(_write(tmp_path / "t.csv", TEXTS))
     for arguments, message in (

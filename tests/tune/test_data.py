@@ -54,6 +54,10 @@ def test_a_built_in_name_is_not_the_folder_that_happens_to_have_it(
     (home / "reviews").mkdir()
     made("reviews")
     assert asked == ["reviews"]
+    prepare(["shop.csv"], home / "imdb", progress=False)
+    with pytest.raises(BadInput, match=r"--data imdb: a built-in name, and .* ./imdb is"):
+        made("imdb")
+    assert made("./imdb") == home / "imdb"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tune import load_run
 from tune.options import with_options
 from tune.run_folder import RunFolder
 from tune.search import arguments
+from tune.space import load_space
 from tune.study import CONFIRMATION, open_study, record_report
 from tune.tables import write_tables
 
@@ -117,6 +118,8 @@ def test_a_variant_takes_the_place_of_the_switches_that_the_space_fixes() -> Non
     space = small_space(fixed={"epochs": 1, "dropout": 0.2, "max_pooling": True})
     found = with_options(space, arguments({"set": {"variant": "plain"}}), "--set")
     assert found.fixed == {"epochs": 1, "variant": "plain"}
+    with pytest.raises(BadInput, match="--set variant: ablation searches bidirectional, dropout"):
+        with_options(load_space("ablation"), arguments({"set": {"variant": "plain"}}), "ablation")
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,8 @@ FILE_FAULTS = [
     ("a: &a {b: *a}\n", "my.yaml: a: no such key"),
     ("space: {lr: {float: [0.1, 1]}}\n---\nseed: 1\n", "my.yaml: line 2: not valid YAML ("),
     ("[" * 5000, "my.yaml: not valid YAML ("),
+    ("seed: !!bool maybe\n", "my.yaml: not valid YAML ("),
+    ("seed: !!timestamp x\n", "my.yaml: not valid YAML ("),
     ("seed: \x01", "my.yaml: not valid YAML ("),
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from lstmcls.cli import BadInput, nearest
+from lstmcls.config import YAML_FAULTS
 
 
 class Faults:
@@ -49,7 +50,7 @@ def read_yaml(path: Path, faults: Faults) -> dict[str, Any]:
         loaded = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         raise BadInput(f"{faults.source}: {_yaml_fault(error)}") from None
-    except (ValueError, RecursionError) as error:
+    except YAML_FAULTS as error:
         raise BadInput(f"{faults.source}: not valid YAML ({error})") from None
     if loaded is None:
         raise BadInput(f"{faults.source}: the file is empty; it needs at least a `space:` section")
