@@ -8,6 +8,7 @@ start of the search, Ray being up, to the first report of at least X.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 
@@ -31,13 +32,14 @@ def row(folder: Path, reach: list[float]) -> Row:
     metrics = run.classifier().metrics
     if "confirmation" not in metrics:
         raise BadInput(f"{folder}: its winner is not confirmed")
+    metric = metrics["objective"].removeprefix("val_")
     search = run.reports[run.reports.study == "search"]
     winner = next(c for c in metrics["confirmation"] if c["trial"] == metrics["trial"])
     found = {
         "trials": float(search.trial.nunique()),
         "confirmed": winner["mean"],
         "its deviation": winner["deviation"],
-        "linear": metrics["linear"][metrics["objective"].removeprefix("val_")],
+        "linear": metrics.get("linear", {}).get(metric, math.nan),
         "test accuracy": metrics["test"]["accuracy"],
     }
     began = pd.Timestamp(starts(run.study)[0], unit="s", tz="UTC")

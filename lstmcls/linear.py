@@ -22,7 +22,8 @@ BUCKETS = 2**20  # into which the slots of n-grams are put
 FEWEST = 2  # rows that an n-gram must be in
 STRENGTHS = (1.0, 4.0, 16.0)  # the inverse of the regularization; validation chooses
 MOST_WEIGHTS = 2**22  # n-grams, of which the most frequent are kept, times classes
-MOST_ROWS = 50_000  # trained on; more of them would take minutes
+MOST_ROWS = 100_000  # trained on, divided by the classes; more of them would take minutes
+FEWEST_ROWS = 10_000  # trained on all the same
 
 
 def linear_metrics(
@@ -30,13 +31,14 @@ def linear_metrics(
 ) -> dict[str, float]:
     """The METRICS on `val`, of the strength that is best by `metric` (one of OBJECTIVES).
 
-    `train_rows` and `val_rows` are added: MOST_ROWS are drawn where there are more. Empty where
-    there is nothing to learn: one class, or no n-gram twice.
+    `train_rows` and `val_rows` are added: of many rows some are drawn. Empty where there is nothing
+    to learn: one class, or no n-gram twice.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
 
-    train, val = _drawn(train), _drawn(val)
+    most = max(FEWEST_ROWS, MOST_ROWS // classes)
+    train, val = _drawn(train, most), _drawn(val, most)
     counts, weighting = ngram_counts(train), TfidfTransformer(sublinear_tf=True)
     known = _known(counts, classes)
     if len(np.unique(train.labels)) < 2 or not len(known):
@@ -60,10 +62,10 @@ def _known(counts: csr_matrix, classes: int) -> NDArray[np.int64]:
     return np.sort(frequent[rows_with[frequent] >= FEWEST])
 
 
-def _drawn(data: TokenDataset) -> TokenDataset:
-    if len(data) <= MOST_ROWS:
+def _drawn(data: TokenDataset, most: int) -> TokenDataset:
+    if len(data) <= most:
         return data
-    return data.chosen(np.random.default_rng(0).permutation(len(data))[:MOST_ROWS])
+    return data.chosen(np.random.default_rng(0).permutation(len(data))[:most])
 
 
 def ngram_counts(data: TokenDataset) -> csr_matrix:

@@ -239,7 +239,7 @@ def linear_baseline(
     prepared: Prepared, objective: Objective, note: Callable[[str], None]
 ) -> dict[str, float]:
     """`linear_metrics` for the end of a search, which it must not cost: a fault is a `note`."""
-    note("a linear model is trained, to compare with")
+    note("a linear model is trained, to compare with; Ctrl-C leaves it out")
     splits = prepared.splits
     try:
         return linear_metrics(

@@ -6,7 +6,7 @@ What lies between two sittings is not time at work.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -39,19 +39,12 @@ def seconds_spent(studies: list[optuna.Study]) -> float:
 
     The first of the studies is the search.
     """
-    events = []
-    for study in studies:
-        for trial in study.get_trials(deepcopy=False):
-            events += [report["time"] for report in reports_of(trial)]
-            if trial.datetime_complete is not None:
-                events.append(trial.datetime_complete.timestamp())
-    return sum(end - start for start, end in _spans(starts(studies[0]), events))
+    return sum(end - start for start, end in _spans(studies))
 
 
-def work_clock(search: optuna.Study, events: Iterable[float]) -> Callable[[float], float]:
-    """Seconds at work until a time, as `seconds_spent` counts them; `events` are times too."""
-    times = sorted(events)
-    spans = _spans(starts(search) or times[:1], times)
+def work_clock(studies: list[optuna.Study]) -> Callable[[float], float]:
+    """Seconds at work until a time, as `seconds_spent` counts them."""
+    spans = _spans(studies)
 
     def worked(now: float) -> float:
         begun = [span for span in spans if span[0] <= now] or spans[:1]
@@ -62,12 +55,21 @@ def work_clock(search: optuna.Study, events: Iterable[float]) -> Callable[[float
 
 
 def _numbered(search: optuna.Study, prefix: str) -> list[Any]:
-    found = {k.removeprefix(prefix): v for k, v in search.user_attrs.items() if prefix in k}
+    found = {
+        k.removeprefix(prefix): v for k, v in search.user_attrs.items() if k.startswith(prefix)
+    }
     return [found[number] for number in sorted(filter(str.isdecimal, found), key=int)]
 
 
-def _spans(began: list[float], events: list[float]) -> list[tuple[float, float]]:
-    """(start, last event) of each sitting."""
+def _spans(studies: list[optuna.Study]) -> list[tuple[float, float]]:
+    """(start, the last that it wrote) of each sitting; one where none is recorded."""
+    events = []
+    for study in studies:
+        for trial in study.get_trials(deepcopy=False):
+            events += [report["time"] for report in reports_of(trial)]
+            if trial.datetime_complete is not None:
+                events.append(trial.datetime_complete.timestamp())
+    began = starts(studies[0]) or sorted(events)[:1]
     return [
         (start, max((event for event in events if start <= event < following), default=start))
         for start, following in pairwise([*began, float("inf")])

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
+from datetime import datetime
 
 import optuna
-import pytest
-from fakes import finished, in_memory, small_space
+from fakes import a_report
+from optuna.trial import TrialState, create_trial
 
-from tune.sittings import (
-    START,
-    begin_sitting,
-    commands,
-    seconds_spent,
-    starts,
-    work_clock,
-)
-from tune.study import CONFIRMATION, SEARCH, open_study
-
-folder = pytest.fixture(in_memory)
+from tune.sittings import START, begin_sitting, commands, seconds_spent, starts, work_clock
+from tune.study import REPORT
 
 
-def a_search(folder: Path, *began: float) -> optuna.Study:
-    study = open_study(folder / "study.journal", SEARCH, small_space().objective)
+def a_study(*events: float, began: tuple[float, ...] = ()) -> optuna.Study:
+    """Sittings that began then, and failed trials whose only report, and whose end, was then."""
+    study = optuna.create_study()
     for number, start in enumerate(began):
         study.set_user_attr(f"{START}{number}", start)
+    for time in events:
+        report = {**a_report(1, 0.5), "time": time}
+        trial = create_trial(state=TrialState.FAIL, user_attrs={f"{REPORT}1": report})
+        trial.datetime_complete = datetime.fromtimestamp(time)
+        study.add_trial(trial)
     return study
 
 
-def test_sittings_are_kept_in_their_order(folder: Path) -> None:
-    study = a_search(folder)
+def test_sittings_are_kept_in_their_order() -> None:
+    study = a_study()
     typed = [f"--trials {n}" for n in range(12)]  # more than one digit
     for command in typed:
         begin_sitting(study, command)
@@ -39,23 +35,19 @@ def test_sittings_are_kept_in_their_order(folder: Path) -> None:
     assert starts(study) == sorted(starts(study))
 
 
-def test_time_at_work_leaves_out_the_time_between_sittings(folder: Path) -> None:
-    worked = work_clock(a_search(folder, 100, 1000), [110, 160, 1005, 1030])
+def test_time_at_work_leaves_out_the_time_between_sittings() -> None:
+    studies = [a_study(110, 160, 1005, 1030, began=(100, 1000))]
+    worked = work_clock(studies)
     assert [worked(t) for t in (100, 110, 160, 1000, 1005, 1030)] == [0, 10, 60, 60, 65, 90]
+    assert seconds_spent(studies) == 90
 
 
-def test_a_journal_that_knows_no_sittings(folder: Path) -> None:
-    assert work_clock(a_search(folder), [50, 70])(70) == 20
-    assert seconds_spent([a_search(folder)]) == 0
+def test_what_the_confirmation_wrote_is_time_at_work_too() -> None:
+    studies = [a_study(200, 1010, began=(100, 1000)), a_study(250)]
+    assert seconds_spent(studies) == 160
+    assert work_clock(studies)(1010) == 160
 
 
-def test_what_both_studies_wrote_is_time_at_work(folder: Path) -> None:
-    space, now = small_space(), time.time()
-    study = a_search(folder, now - 1000, now - 10)
-    confirmation = open_study(folder / "study.journal", CONFIRMATION, space.objective)
-    finished(study, space.suggest, [0.5])
-    last = finished(confirmation, space.suggest, [0.5]).datetime_complete
-    assert last is not None  # the first sitting wrote nothing, so it counts nothing
-    spent = last.timestamp() - (now - 10)
-    assert seconds_spent([study, confirmation]) == pytest.approx(spent, abs=1e-3)
-    assert seconds_spent([study]) <= spent
+def test_a_journal_that_knows_no_sittings() -> None:
+    assert work_clock([a_study(50, 70)])(70) == 20
+    assert seconds_spent([a_study()]) == 0

@@ -69,7 +69,7 @@ def over_time(record: Record) -> go.Figure:
         if trial.state != TrialState.FAIL
         for report in reports_of(trial)
     ]
-    worked = work_clock(record.search, [report["time"] for report in reports])
+    worked = work_clock(record.studies)
     events = sorted((worked(report["time"]) / 60, report["objective"]) for report in reports)
     steps = best_so_far(events, record.objective)
     figure = go.Figure()
