@@ -19,7 +19,8 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial
 
 MARK = "LSTM_TUNE_E2E"  # in the environment of a search and of all that it starts
-GONE = 90.0  # an agent of Ray's tries for a minute to tell a dead head that its raylet died
+GONE = 30.0  # seconds until all that a search started has ended
+KILLED = 90.0  # the same, of one that was killed: Ray's agent tries for a minute to tell the head
 HANG = 150.0  # seconds after which a test gives up; no search here takes a fifth of that
 
 SPACE: dict[str, Any] = {
@@ -140,8 +141,8 @@ class Driver:
         self.assert_gone()
         return status
 
-    def assert_gone(self) -> None:
-        end = time.monotonic() + GONE
+    def assert_gone(self, within: float = GONE) -> None:
+        end = time.monotonic() + within
         while left := self.family():
             if time.monotonic() > end:
                 lines = [f"{p.pid} {' '.join(p.cmdline())[:100]}" for p in left]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from driving import Driver, check_interrupted, search, trials, unfinished, write_space
+from driving import KILLED, Driver, check_interrupted, search, trials, unfinished, write_space
 from optuna.trial import TrialState
 
 from tune.checkpoints import trial_folder
@@ -204,7 +204,7 @@ def test_damaged_checkpoints_are_passed_over(prepared_folder: Path, tmp_path: Pa
 
     driver.until(lambda: len(two_deep()) == 2, "two checkpoints of two trials")
     os.killpg(driver.process.pid, signal.SIGKILL)
-    driver.assert_gone()
+    driver.assert_gone(KILLED)
     one, both = two_deep()
     newest = max(one.glob("*.pt"))
     newest.write_bytes(newest.read_bytes()[:-100])

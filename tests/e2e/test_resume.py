@@ -13,6 +13,7 @@ import optuna
 import pandas as pd
 import pytest
 from driving import (
+    KILLED,
     Driver,
     check_interrupted,
     facts,
@@ -89,7 +90,7 @@ def test_killed_ten_times_in_one_search(prepared_folder: Path, tmp_path: Path) -
             time.sleep(draw.uniform(0, 2))
             _kill(driver, "driver")
         driver.process.wait(60)
-        driver.assert_gone()
+        driver.assert_gone(KILLED)
         if (run / "study.journal").exists():
             _check_history(before, run)
             before = trials(run)
