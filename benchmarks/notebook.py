@@ -2,7 +2,7 @@
 
 `python -m tune.search --space notebook --data DATA --out FOLDER/notebook`, the same with
 `ablation`, then `python benchmarks/notebook.py FOLDER/notebook --walk FOLDER/ablation`: what the
-searches printed, as one table, and both as a plot. A run may be cut short; its seeds so far are
+searches came to, as one table, and both as a plot. A run may be cut short; its seeds so far are
 shown. It writes the trainings themselves beside the plot, as notebook.csv and walk.csv, which may
 stand in a run's place: seeds that were trained elsewhere come together so.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from machine import described
 
-from lstmcls.config import FIELDS
+from lstmcls.config import FIELDS, TrainConfig
 from tune import load_run
 from tune.ablation import Ablation, ablation_text, analyse, switches_on
 from tune.space import Objective
@@ -36,9 +36,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def settings(sources: list[Path]) -> pd.DataFrame:
     """The configurations that trained to their end, with `variant` and `value`, of all sources."""
-    tables = [pd.read_csv(s) if s.suffix == ".csv" else _of_run(s) for s in sources]
+    tables = [_of_csv(s) if s.suffix == ".csv" else _of_run(s) for s in sources]
     table = pd.concat(tables).dropna(subset=["value"])
     return table.drop_duplicates(list(FIELDS), keep="last").sort_values(list(FIELDS))
+
+
+def _of_csv(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    missing = {k: v for k, v in TrainConfig().to_dict().items() if k not in table}
+    return table.assign(**missing)  # fields that came later were at their defaults
 
 
 def _of_run(folder: Path) -> pd.DataFrame:
@@ -49,7 +55,7 @@ def _of_run(folder: Path) -> pd.DataFrame:
 def lines(trained: pd.DataFrame) -> list[str]:
     """A Markdown table: a line a variant, mean ± standard deviation of the seeds."""
     table = [
-        "| network | in the notebook | counted | masked | seeds |",
+        "| network | in the notebook | counted, ± sd | masked, ± sd | seeds |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for variant, there in NOTEBOOK.items():
