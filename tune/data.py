@@ -6,8 +6,11 @@ What a URI names is copied here first. From Python it may also be a DataFrame, w
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pyarrow as pa
@@ -15,12 +18,17 @@ from pyarrow.fs import FileSelector, FileType, LocalFileSystem, copy_files
 
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
-from lstmcls.dataset import read_info
+from lstmcls.dataset import Prepared, read_info
 from lstmcls.files import replacing, replacing_folder
 from lstmcls.prepare import OWN_FILES, prepare
 from lstmcls.splitting import FORMAT
 from tune.run_folder import RESULTS
+from tune.space import Objective
 from tune.store import checked, is_uri, open_place, reason
+
+# From where on `remarks` has something to say.
+LARGEST, CUT = 0.8, 0.3  # shares of the texts
+FEWEST = 300  # validation rows
 
 
 def prepared_folder(data: str, text: str | None, label: str | None, progress: bool) -> Path:
@@ -110,6 +118,28 @@ def stored_frame(frame: pd.DataFrame) -> Path:
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise BadInput(f"data: a frame that Parquet cannot hold ({error})") from None
     return path
+
+
+def remarks(prepared: Prepared, objective: Objective) -> Iterator[str]:
+    """What the data make of the search that a user may want to change first, a line each."""
+    train, rows = prepared.splits["train"], len(prepared.splits["val"])
+    shares = np.bincount(train.labels) / len(train)
+    if objective.metric == "val_accuracy" and shares.max() > LARGEST:
+        label = prepared.labels[shares.argmax()]
+        yield (
+            f"{shares.max():.0%} of the texts are {label}: to say so of all is as accurate, and "
+            "--objective val_f1 asks for more"
+        )
+    if rows < FEWEST:
+        yield (
+            f"on {rows} validation rows an accuracy is known to ±{1 / math.sqrt(rows):.2f} only; "
+            "lstmcls.prepare --split 0.6,0.2,0.2 sets more of them aside"
+        )
+    if (share := prepared.info.get("truncated_share", 0)) > CUT:
+        yield (
+            f"{share:.0%} of the texts are cut after {prepared.info['max_length']} tokens; "
+            "lstmcls.prepare --max-length N reads more of them"
+        )
 
 
 def data_digest(folder: Path) -> str:

@@ -20,6 +20,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--text", metavar="COL", help="text column of a labelled file (default: detected)")
     add("--label", metavar="COL", help="label column of a labelled file (default: detected)")
+    add("--objective", metavar="NAME", help="val_f1, val_loss, ... (default: val_accuracy)")
     add("--trials", metavar="N", help="end after N trials")
     add("--minutes", metavar="M", help="end after M minutes, confirmation included")
     add("--target", metavar="X", help="end when the objective reaches X")
@@ -46,6 +47,7 @@ def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> S
         (resources, "cpu", args.cpus_per_trial),
         (resources, "gpu", args.gpus_per_trial),
         (resources, "concurrency", args.concurrency),
+        (mapping, "objective", args.objective),
         (mapping, "seed", args.seed),
         (mapping, "data", args.data),
     ):

@@ -25,7 +25,7 @@ from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, nearest, run
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
 from tune.cluster import nodes, start_ray
-from tune.data import prepared_folder, require_same_data, stored_frame
+from tune.data import prepared_folder, remarks, require_same_data, stored_frame
 from tune.journal import repair_journal
 from tune.live import Display
 from tune.log import logged_to
@@ -138,7 +138,17 @@ def _name(args: argparse.Namespace) -> str:
 def _require_no_changes(args: argparse.Namespace) -> None:
     if args.resume is None:
         return
-    for option in ("space", "data", "text", "label", "out", "seed", "set", "warm_start"):
+    for option in (
+        "space",
+        "data",
+        "text",
+        "label",
+        "out",
+        "objective",
+        "seed",
+        "set",
+        "warm_start",
+    ):
         if getattr(args, option) not in (None, []):
             raise BadInput(
                 f"--{option.replace('_', '-')}: a resumed search keeps what it was started with; "
@@ -206,7 +216,7 @@ def _search(
             found = nodes()
             gpus = any(node.gpus for node in found) and space.resources.gpu == "auto"
             share = divide(space.resources, found, probe(space, prepared) if gpus else None)
-            for note in share.notes:
+            for note in [*share.notes, *remarks(prepared, space.objective)]:
                 display.note(note)
             session = Session(
                 folder, space, prepared, share, display, trackers, points, command, mirror

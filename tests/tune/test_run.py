@@ -110,6 +110,8 @@ def test_the_package_costs_nothing() -> None:
 def test_options_are_those_of_the_command_line(tmp_path: Path) -> None:
     args = arguments({"trials": 4, "out": "new", "set": {"lr": 0.1, "epochs": 2}})
     assert (args.trials, args.out, args.set) == (4, Path("new"), ["lr=0.1", "epochs=2"])
+    space = with_options(small_space(), arguments({"objective": "val_loss"}), "small.yaml")
+    assert (space.objective.metric, space.objective.mode) == ("val_loss", "min")
     assert (args.quiet, args.resume, args.space) == (False, None, None)
     assert arguments({"data": tmp_path}).data == str(tmp_path)
 
