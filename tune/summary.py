@@ -51,6 +51,9 @@ def summary(outcome: Outcome) -> str:
             f"test accuracy: {test['accuracy']:.4f}, {LEVEL:.0%} interval {low:.4f} to {high:.4f} "
             f"({test['rows']:,} rows, looked at once)"
         )
+        name = metric.removeprefix("val_")
+        if name != "accuracy":
+            lines.append(f"test {name}: {test[name]:.4f}")
         if "difference" in test:
             low, high = test["difference_interval"]
             lines.append(

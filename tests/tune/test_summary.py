@@ -76,6 +76,9 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
         "against the baseline on test: +0.0500, 95% interval -0.0100 to +0.1100 "
         "(paired by example)",
     ]
+    asked = small_space(objective="val_f1")
+    text = summary(outcome(prepared, space=asked, candidates=candidates, test={**test, "f1": 0.75}))
+    assert "\ntest f1: 0.7500\n" in text
 
 
 @pytest.mark.parametrize(("value", "better"), [(0.8, ""), (0.9, ", better than the winner")])
