@@ -135,20 +135,13 @@ def _name(args: argparse.Namespace) -> str:
     return "search" if isinstance(args.space, Mapping) else Path(args.space or "full").stem
 
 
+_KEPT = ("space", "data", "text", "label", "out", "objective", "seed", "set", "warm_start")
+
+
 def _require_no_changes(args: argparse.Namespace) -> None:
     if args.resume is None:
         return
-    for option in (
-        "space",
-        "data",
-        "text",
-        "label",
-        "out",
-        "objective",
-        "seed",
-        "set",
-        "warm_start",
-    ):
+    for option in _KEPT:
         if getattr(args, option) not in (None, []):
             raise BadInput(
                 f"--{option.replace('_', '-')}: a resumed search keeps what it was started with; "

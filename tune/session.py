@@ -133,11 +133,9 @@ class Session:
         if test is not None:
             confirmation = [candidate.summary() for candidate in candidates]
             extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
-        linear = (
-            {}
-            if self._interrupted
-            else linear_baseline(self.prepared, self.space.objective, self.display.note)
-        )
+        linear: dict[str, float] = {}
+        if not self._interrupted:
+            linear = linear_baseline(self.prepared, self.space.objective, self.display.note)
         if linear:
             extra["linear"] = linear
         winner.write_best_config(self.run, found, extra)

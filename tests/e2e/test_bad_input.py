@@ -257,6 +257,8 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, "--resume model", _nothing, "not the folder of a search"),
     (SEARCHING, "--resume run --seed 1", _nothing, "--seed: a resumed search keeps"),
     (SEARCHING, "--resume run --set lr=1", _nothing, "--set: a resumed search keeps"),
+    (SEARCHING, "--resume run --objective val_f1", _nothing, "--objective: a resumed search"),
+    (SEARCHING, f"{NEW} --objective val_f2", _nothing, "did you mean 'val_f1'"),
     (SEARCHING, "--resume run --space full", _nothing, "--space: a resumed search keeps"),
     (SEARCHING, "--resume run --data reviews", _nothing, "--data: a resumed search keeps"),
     (SEARCHING, "--resume run", _damaged_middle, "line 1 is damaged"),
