@@ -81,7 +81,7 @@ class Artifact:
         """Class probabilities [rows, classes], computed as a validation while training is."""
         device = next(self.model.parameters()).device
         with precision(self.config, device):
-            return class_probabilities(self.model, data, data.on(device), self.pad_to)
+            return class_probabilities(self.model, data.on(device), self.pad_to)
 
 
 def save_artifact(

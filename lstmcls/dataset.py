@@ -70,9 +70,9 @@ class TokenDataset:
         with warnings.catch_warnings():
             # Arrays from Ray's object store are read-only; nothing here writes to them.
             warnings.filterwarnings("ignore", message=".*not writable.*")
-            return Rows(
-                *(torch.from_numpy(a).to(device) for a in (self.ids, self.offsets, self.labels))
-            )
+            arrays = (self.ids, self.offsets, self.labels)
+            ids, offsets, labels = (torch.from_numpy(array).to(device) for array in arrays)
+            return Rows(ids, offsets, labels, self.lengths)
 
 
 def unlabelled(rows: list[list[int]]) -> TokenDataset:
@@ -85,11 +85,18 @@ def unlabelled(rows: list[list[int]]) -> TokenDataset:
 
 @dataclass(frozen=True)
 class Rows:
-    """A TokenDataset as tensors on one device."""
+    """A TokenDataset as tensors on one device.
+
+    `lengths` stays on the CPU, so that a batch's width is known without a wait for the GPU.
+    """
 
     ids: Tensor
     offsets: Tensor
     labels: Tensor
+    lengths: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
 
     def batch(
         self, rows: NDArray[np.integer[Any]], pad_to: int | None = None
@@ -98,14 +105,19 @@ class Rows:
 
         T is the longest of the rows, or `pad_to` where that is given.
         """
-        index = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.offsets.device)
+        index = self.index(rows)
         starts = self.offsets[index]
         lengths = self.offsets[index + 1] - starts
-        steps = torch.arange(pad_to or int(lengths.max()), device=self.offsets.device)
+        steps = torch.arange(pad_to or int(self.lengths[rows].max()), device=index.device)
         real = steps < lengths[:, None]
         positions = (starts[:, None] + steps).clamp_(max=len(self.ids) - 1)
         ids = self.ids[positions].long().masked_fill_(~real, 0)
         return ids, lengths, self.labels[index].long()
+
+    def index(self, rows: NDArray[np.integer[Any]]) -> Tensor:
+        """Row numbers [B] int64 on the device; only pinned memory is copied without a wait."""
+        index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        return index.pin_memory().to("cuda", non_blocking=True) if self.ids.is_cuda else index
 
 
 def shuffled_batches(

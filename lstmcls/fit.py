@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import TokenDataset, shuffled_batches
+from lstmcls.dataset import Rows, TokenDataset, shuffled_batches
 from lstmcls.metrics import classification_metrics
 from lstmcls.model import LSTMClassifier, class_probabilities
 from lstmcls.optimizer import learning_rate, make_optimizer
@@ -160,9 +160,9 @@ def fit(
     for end, epoch in points[len(state.reports) :]:
         started = time.perf_counter()
         _set_random_state(state.random)
-        train_loss = _train_until(state, end, points[-1][0], train, train_rows, pad_to)
+        train_loss = _train_until(state, end, points[-1][0], train_rows, pad_to)
         with precision(config, device):
-            probabilities = class_probabilities(state.judged, val, val_rows, pad_to)
+            probabilities = class_probabilities(state.judged, val_rows, pad_to)
         if not np.isfinite(probabilities).all():
             raise Diverged(f"the output is not finite after {epoch:g} epochs")
         state.seconds += time.perf_counter() - started
@@ -181,26 +181,19 @@ def fit(
 
 
 def _train_until(
-    state: TrainingState,
-    end: int,
-    total: int,
-    train: TokenDataset,
-    rows: Any,
-    pad_to: int | None,
+    state: TrainingState, end: int, total: int, rows: Rows, pad_to: int | None
 ) -> float:
     """Train from batch `state.batches` to batch `end` of `total`; the mean loss a row."""
     config, model, device = state.config, state.model, rows.labels.device
-    lengths = train.lengths
     model.train()
     loss_sum, seen = torch.zeros((), device=device), 0
     epoch, batches = -1, []
     while state.batches < end:
-        per_epoch = math.ceil(len(train) / config.batch_size)
+        per_epoch = math.ceil(len(rows) / config.batch_size)
         if state.batches // per_epoch != epoch:
             epoch = state.batches // per_epoch
-            batches = shuffled_batches(
-                lengths, config.batch_size, np.random.default_rng([config.seed, epoch])
-            )
+            rng = np.random.default_rng([config.seed, epoch])
+            batches = shuffled_batches(rows.lengths, config.batch_size, rng)
         batch = batches[state.batches % per_epoch]
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.batches, total)
@@ -217,7 +210,7 @@ def _train_until(
         state.optimizer.step()
         state.batches += 1
         _average(state)
-        state.tokens += int(lengths[batch].sum())
+        state.tokens += int(rows.lengths[batch].sum())
         loss_sum += loss.detach() * len(batch)
         seen += len(batch)
         # Looking at the loss waits for the GPU, so not at every batch.
@@ -261,12 +254,17 @@ def precision(config: TrainConfig, device: torch.device) -> AbstractContextManag
 
 def _random_state() -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if _gpu_in_use():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
 def _set_random_state(state: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and _gpu_in_use():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def _gpu_in_use() -> bool:
+    """By this process; to ask the GPU for its random state otherwise would take memory there."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Rows, TokenDataset, ordered_batches
+from lstmcls.dataset import Rows, ordered_batches
 from lstmcls.ngrams import NgramEvidence
 
 EVAL_BATCH = 128  # rows of a forward pass without gradients
@@ -205,25 +205,24 @@ def _in_text_order(outputs: list[Tensor], backwards: Tensor) -> list[Tensor]:
 
 
 def class_probabilities(
-    model: LSTMClassifier, data: TokenDataset, rows: Rows, pad_to: int | None = None
+    model: LSTMClassifier, rows: Rows, pad_to: int | None = None
 ) -> NDArray[np.float32]:
-    """Probabilities [rows, C] of every row of `data` (`rows`: the same on the model's device).
+    """Probabilities [rows, C] of every row; the rows are on the model's device.
 
     Random initial states are drawn from the config's seed, so that the same rows give the
     same numbers every time and everywhere. On a CPU each of PyTorch's threads takes a batch.
     """
     generator = torch.Generator().manual_seed(model.config.seed)
-    result = np.empty((len(data), model.head.out_features), dtype=np.float32)
+    result = torch.empty(len(rows), model.head.out_features, device=rows.ids.device)
     was_training = model.training
     model.eval()
 
     @torch.inference_mode()
     def compute(batch: NDArray[np.int64], states: Tensor | None) -> None:
         ids, lengths, _ = rows.batch(batch, pad_to)
-        logits = model(ids, lengths, states).float()
-        result[batch] = logits.softmax(dim=1).cpu().numpy()
+        result[rows.index(batch)] = model(ids, lengths, states).float().softmax(dim=1)
 
-    batches = list(ordered_batches(data.lengths, EVAL_BATCH))
+    batches = list(ordered_batches(rows.lengths, EVAL_BATCH))
     states = (model.initial_states(len(batch), generator) for batch in batches)
     if rows.ids.is_cuda or len(batches) < 2 or torch.get_num_threads() == 1:
         for batch, drawn in zip(batches, states, strict=True):
@@ -231,7 +230,7 @@ def class_probabilities(
     else:
         _side_by_side(compute, batches, states)
     model.train(was_training)
-    return result
+    return result.cpu().numpy()
 
 
 def _side_by_side(work: Callable[..., None], *arguments: Iterable[Any]) -> None:

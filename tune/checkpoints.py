@@ -65,8 +65,11 @@ class Checkpoints:
         for old in self._states()[:-KEPT]:
             self.folder.delete(old)
 
-    def load(self, device: str) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest whole state (None: start anew), and a line for each damaged file."""
+    def load(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest whole state (None: start anew), and a line for each damaged file.
+
+        On the CPU: a generator's state belongs there, even a GPU's; the rest is copied from there.
+        """
         damaged: list[str] = []
         for name in reversed(self._states()):
             try:
@@ -74,7 +77,7 @@ class Checkpoints:
                 if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
                     raise ValueError("its checksum does not match")
                 state: Any = torch.load(
-                    io.BytesIO(content[:-DIGEST]), map_location=device, weights_only=True
+                    io.BytesIO(content[:-DIGEST]), map_location="cpu", weights_only=True
                 )
                 if not isinstance(state, dict):
                     raise ValueError("it holds no state")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from lstmcls.cli import BadInput
 from tune.space import Resources
 
 MOST_PER_GPU = 8  # trials where `gpu: auto`: an LSTM trial alone leaves most of a GPU idle
+MPS = "nvidia-cuda-mps-control"  # starts NVIDIA's multi-process service
 SPARE = 1.15  # of a step's memory: blocks of other shapes do not fill the gaps that it leaves
 
 
@@ -124,6 +128,22 @@ def divide(wanted: Resources, nodes: Sequence[Node], needs: GpuMemory | None = N
         notes.append(f"{limit} trials at once do not fit, {at_once} do")
     largest = max(used, key=lambda node: (node.gpus, node.cpus) if gpu else node)
     return Share(wanted.cpu, gpu, at_once, largest, limit, tuple(notes), context)
+
+
+def in_turns(share: Share) -> Iterator[str]:
+    """A line where trials share this machine's GPU in turns and could run side by side instead."""
+    pipes = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
+    there = shutil.which(MPS) is not None
+    if (
+        0 < share.gpu <= 1 / 2
+        and share.concurrency > 1
+        and there
+        and not (pipes / "control").exists()
+    ):
+        yield (
+            f"trials use the GPU in turns; after `{MPS} -d` they run side by side, "
+            "several times as fast together (docs/benchmarks.md)"
+        )
 
 
 def _auto_gpu(cpu: float, a_gpu: int, limit: float, nodes: Sequence[Node]) -> float:

@@ -34,7 +34,7 @@ from tune.mlflow import MLflow, connect
 from tune.options import add_search_options, with_options
 from tune.probe import probe
 from tune.report.document import try_report
-from tune.resources import divide
+from tune.resources import divide, in_turns
 from tune.run_folder import RunFolder, existing_run, new_run
 from tune.searcher import Tracker
 from tune.session import Outcome, Session
@@ -209,7 +209,8 @@ def _search(
             found = nodes()
             gpus = any(node.gpus for node in found) and space.resources.gpu == "auto"
             share = divide(space.resources, found, probe(space, prepared) if gpus else None)
-            for note in [*share.notes, *remarks(prepared, space.objective)]:
+            turns = in_turns(share) if args.address is None else ()
+            for note in [*share.notes, *turns, *remarks(prepared, space.objective)]:
                 display.note(note)
             session = Session(
                 folder, space, prepared, share, display, trackers, points, command, mirror

@@ -83,7 +83,7 @@ def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> N
     config = config_from(spec["train"])
     checkpoints = Checkpoints(trial_folder(order.checkpoints, order.study, spec["number"]))
     state = TrainingState.create(config, data.vocab_size, len(data.labels), device)
-    saved, notes = checkpoints.load(device)
+    saved, notes = checkpoints.load()
     if saved is not None and saved.get("config") != config.to_dict():
         # The journal was restored from a backup and gave the number away once more.
         notes.append("its checkpoint is of another configuration, passed over")

@@ -156,4 +156,4 @@ def _probabilities(
     model.load_state_dict(load_weights(winner.folder, winner.report["step"]))
     pad_to = int(prepared.info["max_length"]) if winner.config.padding == "counted" else None
     with precision(winner.config, device):
-        return class_probabilities(model.to(device), rows, rows.on(device), pad_to)
+        return class_probabilities(model.to(device), rows.on(device), pad_to)

@@ -68,7 +68,7 @@ def test_raw_texts_get_the_numbers_of_their_prepared_rows(
     artifact = load_artifact(tmp_path / "model")
     assert artifact.pad_to == (12 if padding == "counted" else None)
     test = prepared.splits["test"]
-    expected = class_probabilities(state.model, test, test.on("cpu"), artifact.pad_to)
+    expected = class_probabilities(state.model, test.on("cpu"), artifact.pad_to)
     np.testing.assert_array_equal(artifact.row_probabilities(test), expected)
     # The raw texts of the test split, found by their ids.
     ends = zip(test.offsets[:-1], test.offsets[1:], strict=True)

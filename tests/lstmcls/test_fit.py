@@ -62,7 +62,7 @@ def test_reports_say_what_was_done(prepared: Prepared, tiny: TrainConfig) -> Non
         assert set(report.metrics()) == {"train_loss", *(f"val_{name}" for name in METRICS)}
         assert all(math.isfinite(value) for value in report.metrics().values())
     val = prepared.splits["val"]
-    again = class_probabilities(state.model, val, val.on("cpu"))
+    again = class_probabilities(state.model, val.on("cpu"))
     assert classification_metrics(again, val.labels) == reports[-1].val
 
 
@@ -168,7 +168,7 @@ def test_the_best_weights_are_kept_and_not_the_last(
     model = _state(config, prepared).model
     model.load_state_dict(state.best_weights)
     val = prepared.splits["val"]
-    found = classification_metrics(class_probabilities(model, val, val.on("cpu")), val.labels)
+    found = classification_metrics(class_probabilities(model, val.on("cpu")), val.labels)
     assert found == reports[best].val
 
 

@@ -284,7 +284,7 @@ def test_probabilities_keep_the_order_of_the_rows() -> None:
     lengths = [int(n) for n in np.random.default_rng(1).integers(1, 30, 300)]
     data = _data(lengths)
     rows = data.on("cpu")
-    found = class_probabilities(model, data, rows)
+    found = class_probabilities(model, rows)
     assert found.shape == (300, CLASSES)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     for row in (0, 1, 150, 299):
@@ -298,10 +298,10 @@ def test_probabilities_repeat_with_random_states_and_leave_the_mode(training: bo
     model = _model(zero_state=False, dropout=0.5).train(training)
     data = _data([3, 5, 2])
     before = torch.get_rng_state()
-    first = class_probabilities(model, data, data.on("cpu"))
+    first = class_probabilities(model, data.on("cpu"))
     assert torch.equal(torch.get_rng_state(), before)
     torch.randn(7)
-    np.testing.assert_array_equal(first, class_probabilities(model, data, data.on("cpu")))
+    np.testing.assert_array_equal(first, class_probabilities(model, data.on("cpu")))
     assert model.training is training
 
 
@@ -310,10 +310,10 @@ def test_probabilities_are_the_same_with_any_number_of_threads(zero_state: bool)
     model = _model(bidirectional=True, layers=2, zero_state=zero_state)
     data = _data([int(n) for n in np.random.default_rng(1).integers(1, 30, 300)])
     assert torch.get_num_threads() == 1
-    expected = class_probabilities(model, data, data.on("cpu"))
+    expected = class_probabilities(model, data.on("cpu"))
     try:
         torch.set_num_threads(3)
-        found = class_probabilities(model, data, data.on("cpu"))
+        found = class_probabilities(model, data.on("cpu"))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(1)
@@ -326,7 +326,7 @@ def test_a_fault_in_a_thread_is_raised() -> None:
     try:
         torch.set_num_threads(2)
         with pytest.raises(IndexError):
-            class_probabilities(model, data, data.on("cpu"))
+            class_probabilities(model, data.on("cpu"))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)

@@ -43,7 +43,7 @@ def saved(folder: Path, *steps: int) -> Checkpoints:
 
 
 def loaded_step(folder: Path) -> tuple[int | None, list[str]]:
-    found, notes = Checkpoints(Store(str(folder))).load("cpu")
+    found, notes = Checkpoints(Store(str(folder))).load()
     return found and found["step"], notes
 
 
@@ -53,7 +53,7 @@ def signed(content: bytes) -> bytes:
 
 def test_the_newest_state_comes_back_as_it_was(folder: Path) -> None:
     saved(folder, 1, 2)
-    found, notes = Checkpoints(Store(str(folder))).load("cpu")
+    found, notes = Checkpoints(Store(str(folder))).load()
     assert notes == []
     assert found is not None
     assert torch.equal(found.pop("weights"), state(2)["weights"])
@@ -61,7 +61,7 @@ def test_the_newest_state_comes_back_as_it_was(folder: Path) -> None:
 
 
 def test_a_folder_without_checkpoints(folder: Path) -> None:
-    assert Checkpoints(Store(str(folder / "a"))).load("cpu") == (None, [])
+    assert Checkpoints(Store(str(folder / "a"))).load() == (None, [])
 
 
 def test_a_node_without_the_shared_folder_makes_none_of_its_own(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmcls.cli import BadInput
-from tune.resources import MOST_PER_GPU, GpuMemory, Node, Share, divide
+from tune.resources import MOST_PER_GPU, MPS, GpuMemory, Node, Share, divide, in_turns
 from tune.space import Resources
 
 
@@ -198,3 +199,20 @@ def test_a_retry_gets_twice_the_share_as_far_as_there_is() -> None:
 @pytest.mark.parametrize(("cpu", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (4, 4)])
 def test_a_thread_for_each_whole_cpu(cpu: float, threads: int) -> None:
     assert Share(cpu, 0, 1).threads == threads
+
+
+def test_what_would_let_trials_use_a_gpu_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    shared, whole, alone = Share(1, 0.125, 8), Share(1, 1, 2), Share(1, 0.5, 1)
+    assert not list(in_turns(shared))  # the driver has no such service
+    (tmp_path / MPS).touch(0o755)
+    (line,) = in_turns(shared)
+    assert f"{MPS} -d" in line
+    assert not list(in_turns(whole))
+    assert not list(in_turns(alone))
+    assert not list(in_turns(Share(1, 0, 8)))
+    (tmp_path / "control").touch()  # it runs
+    assert not list(in_turns(shared))

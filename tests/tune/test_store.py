@@ -83,7 +83,7 @@ def test_checkpoints_and_weights(store: Store) -> None:
     for step in (1, 2, 3):
         checkpoints.save(step, {"step": step, "weights": torch.full((3,), float(step))})
         checkpoints.save_weights(step, {"a": torch.full((2,), float(step))})
-    found, notes = Checkpoints(trial).load("cpu")
+    found, notes = Checkpoints(trial).load()
     assert found is not None
     assert (found["step"], notes) == (3, [])
     assert torch.equal(load_weights(trial, 3)["a"], torch.full((2,), 3.0))
@@ -94,7 +94,7 @@ def test_checkpoints_and_weights(store: Store) -> None:
     assert trial.names() == weights
     drop_all(trial)
     assert trial.names() == []
-    assert checkpoints.load("cpu") == (None, [])
+    assert checkpoints.load() == (None, [])
 
 
 def test_old_weights_go_from_a_store_once_the_record_has_them(

@@ -155,7 +155,7 @@ def test_a_stopped_trial_has_time_to_end_before_the_next_one(
 def test_a_report_that_was_lost_on_its_way_comes_again(worker: Worker, config: TrainConfig) -> None:
     """The checkpoint is written first; the driver died before it recorded the report."""
     worker.train(config, dies_after=1)
-    saved, _ = Checkpoints(worker.store).load("cpu")
+    saved, _ = Checkpoints(worker.store).load()
     assert saved is not None
     assert len(saved["reports"]) == 1
     results = worker.train(config, recorded=0)

@@ -1,0 +1,114 @@
+"""Searches on a real GPU; skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import reviews, write_csv
+from driving import Driver, check_interrupted, search, trials, write_space
+from optuna.trial import TrialState
+
+from lstmcls.artifact import load_artifact
+from lstmcls.dataset import Prepared
+from lstmcls.model import class_probabilities
+from lstmcls.prepare import prepare
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+AUTO = {"cpu": 1, "gpu": "auto", "concurrency": "auto"}
+
+
+def test_trials_share_the_gpu_and_the_winner_works_anywhere(
+    prepared_folder: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={"ngrams": 2, "epochs": 2},
+        space={"variant": {"categorical": ["improved", "plain"]}},
+        resources=AUTO,
+        confirm={"top": 1, "seeds": 2},
+    )
+    driver = search(tmp_path, "--space", space, "--out", "run")
+    assert driver.process.returncode == 0, driver.err
+    states = {trial.state for trial in trials(tmp_path / "run")}
+    assert states <= {TrialState.COMPLETE, TrialState.PRUNED}, driver.err
+    best = tmp_path / "run/best"
+    assert json.loads((best / "metrics.json").read_text())["device"] == "cuda"
+    model, rows = load_artifact(best).model, prepared.splits["val"]
+    on_cpu = class_probabilities(model.cpu(), rows.on("cpu"))
+    on_gpu = class_probabilities(model.cuda(), rows.on("cuda"))
+    np.testing.assert_allclose(on_cpu, on_gpu, atol=5e-3)
+
+
+def test_the_largest_configuration_decides_how_many_share_it(tmp_path: Path) -> None:
+    # 64 rows of 3,000 tokens, both directions of 1,024 units: some 15 GB in a training step.
+    texts = [(" ".join([text] * 400), label) for text, label in reviews(100)]
+    prepare([str(write_csv(tmp_path / "long.csv", texts))], tmp_path / "data", max_length=3000)
+    space = write_space(
+        tmp_path / "s.yaml",
+        tmp_path / "data",
+        fixed={"batch_size": 64, "epochs": 2},
+        space={"hidden_size": {"categorical": [1024, 512]}},
+        enqueue=[{"lr": 0.001, "hidden_size": 1024}] * 6,
+        resources=AUTO,
+        budget={"trials": 8},
+    )
+    driver = search(tmp_path, "--space", space, "--out", "run")
+    assert driver.process.returncode == 0, driver.err
+    states = {trial.state for trial in trials(tmp_path / "run")}
+    assert states <= {TrialState.COMPLETE, TrialState.PRUNED}, driver.err
+
+
+def test_what_does_not_fit_its_share_fails_alone(prepared_folder: Path, tmp_path: Path) -> None:
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={"embedding_dim": 4096, "epochs": 1},
+        # Weights, gradients and moments of 4,096 units take 4 GB.
+        space={"hidden_size": {"categorical": [4096, 16]}},
+        enqueue=[{"lr": 0.001, "hidden_size": 4096}, {"lr": 0.001, "hidden_size": 16}],
+        resources={"cpu": 1, "gpu": 0.01, "concurrency": 2},
+        budget={"trials": 2},
+    )
+    driver = search(tmp_path, "--space", space, "--out", "run")
+    assert driver.process.returncode == 0, driver.err
+    found = {trial.params["hidden_size"]: trial for trial in trials(tmp_path / "run")}
+    assert found[16].state == TrialState.COMPLETE, driver.err
+    assert found[4096].state == TrialState.FAIL, driver.err
+    assert "out of memory" in found[4096].user_attrs["stopped"]
+
+
+def test_an_interrupted_search_goes_on(prepared_folder: Path, tmp_path: Path) -> None:
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={"epochs": 20},
+        asha="off",
+        resources={"gpu": 0.5},
+        budget={"trials": 4},
+    )
+    driver = Driver(tmp_path, "--space", space, "--out", tmp_path / "run")
+    driver.until(lambda: driver.err.count(" epoch ") > 6, "reports")
+    driver.signal(signal.SIGINT)
+    driver.wait()
+    check_interrupted(driver, tmp_path / "run")
+    known = {
+        (trial.number, step): value
+        for trial in trials(tmp_path / "run")
+        for step, value in trial.intermediate_values.items()
+    }
+    again = search(tmp_path, "--resume", "run")
+    assert again.process.returncode == 0, again.err
+    after = {trial.number: trial for trial in trials(tmp_path / "run")}
+    assert len(after) == 4
+    for (number, step), value in known.items():
+        assert after[number].intermediate_values[step] == value
+    for trial in after.values():
+        steps = sorted(trial.intermediate_values)
+        assert steps == list(range(1, len(steps) + 1))
+        assert len(steps) == 20
