@@ -1,6 +1,6 @@
 """What the largest configuration of a space needs of a GPU, measured by training it for a step.
 
-Only where there is a GPU and `gpu: auto`. Not measured on a GPU: none was at hand.
+Only where there is a GPU and `gpu: auto`.
 """
 
 from __future__ import annotations
