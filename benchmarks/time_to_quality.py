@@ -32,7 +32,7 @@ from typing import Any
 
 import psutil
 import yaml
-from curves import draw, read_pieces, table
+from curves import OURS, draw, read_pieces, table
 from machine import described
 
 from lstmcls.files import replacing
@@ -41,7 +41,6 @@ from tune.study import SEARCH, read_study, reports_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = ROOT / "search_spaces" / "full.yaml"
-OURS = ("lstm_tune", "as_shipped")
 PEERS = ("ray_tutorial", "optuna_alone", "syne_tune_asha", "random_search")
 SEARCHES = (*OURS, *PEERS)
 CORES = 2

@@ -25,6 +25,8 @@ from lstmcls.metrics import classification_metrics
 from lstmcls.model import LSTMClassifier, class_probabilities
 from lstmcls.optimizer import learning_rate, make_optimizer
 
+RISE = 3  # ASHA's own default: from one rung to the next
+
 
 class Diverged(RuntimeError):
     """The loss became NaN or infinite."""
@@ -117,8 +119,9 @@ def report_points(config: TrainConfig, batches_per_epoch: int) -> list[tuple[int
     """(batches trained, epochs trained) at each report; the last is the end of the run.
 
     The first comes early, so that a hopeless run can be stopped soon; the later ones come
-    further apart, for each costs a validation. Both rise strictly. A report comes after the
-    first batch that completes its share.
+    further apart, for each costs a validation: where `first_report` is small, RISE times as far
+    each, as ASHA's rungs, to half of `report_every`. Both rise strictly. A report comes after
+    the first batch that completes its share.
     """
 
     def batches(epochs: float) -> int:
@@ -127,8 +130,10 @@ def report_points(config: TrainConfig, batches_per_epoch: int) -> list[tuple[int
     total = batches(config.epochs)
     count = math.ceil(config.epochs / config.report_every - 1e-9)
     epochs = [round(k * config.report_every, 9) for k in range(1, count)] + [config.epochs]
-    if config.first_report < epochs[0]:
-        epochs.insert(0, config.first_report)
+    early = [config.first_report] if config.first_report < epochs[0] else []
+    while early and RISE * early[-1] <= epochs[0] / 2:
+        early.append(round(RISE * early[-1], 9))
+    epochs = early + epochs
     points = {min(total, batches(e)): e for e in epochs}
     points[total] = config.epochs
     return sorted(points.items())

@@ -23,12 +23,15 @@ from lstmcls.files import replacing, replacing_folder
 from lstmcls.prepare import OWN_FILES, prepare
 from lstmcls.splitting import FORMAT
 from tune.run_folder import RESULTS
-from tune.space import Objective
+from tune.space import SearchSpace
+from tune.space.settings import first_report
 from tune.store import checked, is_uri, open_place, reason
 
 # From where on `remarks` has something to say.
 LARGEST, CUT = 0.8, 0.3  # shares of the texts
 FEWEST = 300  # validation rows
+LATE = 0.1  # of the minutes: the first report of a small network
+RATE = 100_000  # tokens a second that a CPU core trains it on
 
 
 def prepared_folder(data: str, text: str | None, label: str | None, progress: bool) -> Path:
@@ -120,11 +123,11 @@ def stored_frame(frame: pd.DataFrame) -> Path:
     return path
 
 
-def remarks(prepared: Prepared, objective: Objective) -> Iterator[str]:
+def remarks(prepared: Prepared, space: SearchSpace) -> Iterator[str]:
     """What the data make of the search that a user may want to change first, a line each."""
     train, rows = prepared.splits["train"], len(prepared.splits["val"])
     shares = np.bincount(train.labels) / len(train)
-    if objective.metric == "val_accuracy" and shares.max() > LARGEST:
+    if space.objective.metric == "val_accuracy" and shares.max() > LARGEST:
         label = prepared.labels[shares.argmax()]
         yield (
             f"{shares.max():.0%} of the texts are {label}: to say so of all is as accurate, and "
@@ -139,6 +142,13 @@ def remarks(prepared: Prepared, objective: Objective) -> Iterator[str]:
         yield (
             f"{share:.0%} of the texts are cut after {prepared.info['max_length']} tokens; "
             "lstmcls.prepare --max-length N reads more of them"
+        )
+    first = first_report(space.fixed)
+    seconds = first * len(train.ids) / RATE
+    if space.budget.minutes is not None and seconds > LATE * space.budget.minutes * 60:
+        yield (
+            f"a first report takes {first:g} epochs, {seconds:,.0f} s or more of a CPU core; "
+            f"--set first_report={first / 20:g} and a like asha.grace_epochs make it sooner"
         )
 
 

@@ -34,8 +34,11 @@ def test_the_table_compares_when_the_same_value_is_reached() -> None:
     text = table({"lstm_tune": OURS, "random_search": THEIRS}, MINUTES)
     rows = [line.split(" | ") for line in text.splitlines()[2:]]
     assert [row[0] for row in rows] == ["| lstm-tune", "| random search"]
-    assert rows[0][1:] == ["0.7500 ± 0.0707", "2", "2", "2", "3 s", "3 s", "1.0 |"]
-    assert rows[1][1:] == ["0.7000 ± ?", "1", "1", "2", "5 s", "3 s", "1.7 |"]
+    assert rows[0][1:] == ["0.7500 ± 0.0707", "2", "2", "2", "3 s", "3 s (1.0) |"]
+    assert rows[1][1:] == ["0.7000 ± ?", "1", "1", "2", "5 s", "3 s (1.7) |"]
+    both = table({"lstm_tune": OURS, "as_shipped": OURS, "random_search": THEIRS}, MINUTES)
+    assert both.splitlines()[0].endswith("| lstm-tune there after | as shipped there after |")
+    assert both.splitlines()[-1].endswith("| 5 s | 3 s (1.7) | 3 s (1.7) |")
 
 
 def test_a_run_without_a_result_is_not_left_out_of_the_mean() -> None:

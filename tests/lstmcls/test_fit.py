@@ -254,6 +254,10 @@ def test_report_points_by_hand() -> None:
     assert report_points(TrainConfig(epochs=0.55, report_every=2, first_report=1), 100) == [
         (55, 0.55)
     ]
+    early = TrainConfig(epochs=2, first_report=0.02)
+    assert report_points(early, 100) == [
+        (2, 0.02), (6, 0.06), (18, 0.18), (100, 1.0), (200, 2)
+    ]  # fmt: skip
     # Two reports never bear the same epoch.
     assert report_points(TrainConfig(epochs=1.25, report_every=1), 1) == [(1, 1.0), (2, 1.25)]
 

@@ -12,14 +12,22 @@ import optuna
 import pandas as pd
 import pytest
 from conftest import reviews, write_csv
+from fakes import small_space
 from stores import environment, new_bucket, s3_server
 
 from lstmcls.cli import BadInput
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.prepare import prepare
 from tune import data
-from tune.data import data_digest, prepared_folder, remarks, require_same_data, stored_frame
-from tune.space import Objective
+from tune.data import (
+    LATE,
+    RATE,
+    data_digest,
+    prepared_folder,
+    remarks,
+    require_same_data,
+    stored_frame,
+)
 from tune.store import Store
 
 
@@ -194,7 +202,8 @@ def test_no_such_data_at_a_uri(home: Path, away: Store) -> None:
 
 def test_what_the_data_make_of_a_search_is_said(prepared: Prepared) -> None:
     few = "on 40 validation rows an accuracy is known to ±0.16 only"
-    (said,) = remarks(prepared, Objective())  # balanced, and no text is cut
+    space = small_space()
+    (said,) = remarks(prepared, space)  # balanced, and no text is cut
     assert said.startswith(few)
     train = prepared.splits["train"]
     rare = np.arange(len(train)) % 10 == 0
@@ -204,7 +213,13 @@ def test_what_the_data_make_of_a_search_is_said(prepared: Prepared) -> None:
     }
     info = {**prepared.info, "truncated_share": 0.5}
     other = dataclasses.replace(prepared, splits=splits, info=info)
-    unbalanced, cut = remarks(other, Objective())
+    unbalanced, cut = remarks(other, space)
     assert unbalanced.startswith(f"90% of the texts are {prepared.labels[0]}: ")
     assert cut.startswith("50% of the texts are cut after 12 tokens; ")
-    assert list(remarks(other, Objective("val_f1"))) == [cut]
+    space = small_space(objective={"metric": "val_f1", "mode": "max"}, budget={"minutes": 1})
+    assert list(remarks(other, space)) == [cut]
+    seconds = len(train.ids) / RATE
+    short = small_space(budget={"minutes": seconds / 60 / LATE * 0.9})
+    assert "a first report takes 1 epochs" in list(remarks(prepared, short))[-1]
+    longer = small_space(budget={"minutes": seconds / 60 / LATE * 1.1})
+    assert list(remarks(prepared, longer)) == [said]

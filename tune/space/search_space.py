@@ -33,6 +33,7 @@ from tune.space.settings import (
     Objective,
     Resources,
     Sampler,
+    first_report,
     read_asha,
     read_budget,
     read_confirm,
@@ -243,14 +244,12 @@ def _read_asha(
     fixed: Mapping[str, Any],
     sound: bool,
 ) -> Asha | None:
-    first_report = min(
-        float(fixed.get(name, FIELDS[name].default)) for name in ("first_report", "report_every")
-    )
+    first = first_report(fixed)
     # With a fault among the parameters the largest number of epochs is not known.
     max_epochs = _max_epochs(parameters, fixed) if sound else math.inf
-    if "asha" not in raw and max(first_report, DEFAULT_GRACE) > max_epochs:
+    if "asha" not in raw and max(first, DEFAULT_GRACE) > max_epochs:
         return None
-    return read_asha(faults, raw.get("asha", {}), first_report=first_report, max_epochs=max_epochs)
+    return read_asha(faults, raw.get("asha", {}), first=first, max_epochs=max_epochs)
 
 
 def _max_epochs(parameters: Sequence[Parameter], fixed: Mapping[str, Any]) -> float:

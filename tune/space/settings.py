@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lstmcls.cli import nearest
+from lstmcls.config import FIELDS
 from lstmcls.metrics import OBJECTIVES
 from tune.space.faults import Faults, as_mapping, as_number, as_whole, check_keys
 
@@ -119,20 +121,27 @@ def read_sampler(faults: Faults, raw: Any) -> Sampler:
     return Sampler(name, as_whole(faults, "sampler.startup_trials", startup, 1))
 
 
-def read_asha(faults: Faults, raw: Any, *, first_report: float, max_epochs: float) -> Asha | None:
-    """The `asha:` section: a mapping, true for the defaults, or off (false, null)."""
+def first_report(fixed: Mapping[str, Any]) -> float:
+    """Epochs after which every trial reports first."""
+    names = ("first_report", "report_every")
+    return min(float(fixed.get(name, FIELDS[name].default)) for name in names)
+
+
+def read_asha(faults: Faults, raw: Any, *, first: float, max_epochs: float) -> Asha | None:
+    """The `asha:` section: a mapping, true for the defaults, or off (false, null).
+
+    `first`: epochs at which a trial reports first.
+    """
     if raw is None or raw is False or raw == "off":
         return None
     stated = {} if raw is True or raw == "on" else raw
     section = as_mapping(faults, "asha", stated, "{grace_epochs: 0.25} or off") or {}
     check_keys(faults, "asha.", section, ("grace_epochs", "reduction_factor"))
     key = "asha.grace_epochs"
-    default = max(DEFAULT_GRACE, first_report)
+    default = max(DEFAULT_GRACE, first)
     grace = as_number(faults, key, section.get("grace_epochs", default), 0, low_open=True)
-    if grace is not None and grace < first_report:
-        faults.add(
-            key, f"{grace:g} is before the first report ({first_report:g}): nothing is known"
-        )
+    if grace is not None and grace < first:
+        faults.add(key, f"{grace:g} is before the first report ({first:g}): nothing is known")
     if grace is not None and grace > max_epochs:
         faults.add(key, f"{grace:g} is above the largest number of epochs ({max_epochs:g})")
     factor = section.get("reduction_factor", Asha.reduction_factor)
