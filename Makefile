@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BENCH := results/benchmarks
 # Without Syne Tune, which stands in an environment of its own: --syne-python PYTHON.
-PEERS := lstm_tune ray_tutorial optuna_alone random_search
+PEERS := lstm_tune as_shipped ray_tutorial optuna_alone random_search
 
 .PHONY: search test check bench clean
 
@@ -34,7 +34,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/memory.py $(BENCH)/reviews
 	$(BIN)/python benchmarks/gpu.py $(BENCH)/reviews
 	$(BIN)/python benchmarks/time_to_quality.py --data $(BENCH)/reviews --out $(BENCH)/quality \
-		--minutes 5 --svg $(BENCH)/quality.svg $(PEERS:%=--only %)
+		--minutes 3 --svg $(BENCH)/quality.svg $(PEERS:%=--only %)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
