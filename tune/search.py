@@ -278,7 +278,7 @@ _EPILOG = """\
 examples:
   python -m tune.search --space full.yaml
   python -m tune.search --data shop.csv --text comment --label stars --minutes 30
-  python -m tune.search --resume results/full-20260101-120000 --minutes 20
+  python -m tune.search --resume results/full-20260101-120000 --minutes 60   # 60 in all
 
 A bare name of a space is looked up in search_spaces/; copy one of them to make your own.
 The run's folder holds the study, the tables, the best configuration and the model; the command
