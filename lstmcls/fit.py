@@ -25,7 +25,7 @@ from lstmcls.metrics import classification_metrics
 from lstmcls.model import LSTMClassifier, class_probabilities
 from lstmcls.optimizer import learning_rate, make_optimizer
 
-RISE = 3  # ASHA's own default: from one rung to the next
+RISE = 3  # from one early report to the next; so far apart are the default rungs of ASHA
 
 
 class Diverged(RuntimeError):

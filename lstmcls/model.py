@@ -176,7 +176,8 @@ class _MaxOverTime(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, largest = ctx.saved_tensors
-        spread: Tensor = (x == largest[:, None]) * gradient[:, None]
+        there = (x == largest[:, None]).to(x.dtype)
+        spread: Tensor = there * (gradient / there.sum(dim=1))[:, None]
         return spread
 
 

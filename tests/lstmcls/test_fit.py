@@ -157,7 +157,7 @@ def test_the_best_weights_are_kept_and_not_the_last(
     metric: str, mode: str, prepared: Prepared, tiny: TrainConfig
 ) -> None:
     # A rate that overshoots: the best report is not the last one.
-    config = dataclasses.replace(tiny, epochs=5, lr=1.0, schedule="constant", dropout=0.0)
+    config = dataclasses.replace(tiny, epochs=5, lr=3.0, schedule="constant", dropout=0.0)
     state = _state(config, prepared)
     reports = list(_fit(state, prepared, metric=metric, mode=mode))
     values = [report.metrics()[metric] for report in reports]

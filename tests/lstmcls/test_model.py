@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import TokenDataset, unlabelled
-from lstmcls.model import LSTMClassifier, class_probabilities
+from lstmcls.model import LSTMClassifier, _max_over_time, class_probabilities
 
 VOCABULARY, CLASSES = 20, 3
 LENGTHS = [5, 1, 7, 3]
@@ -202,6 +202,15 @@ def test_max_pooling_ignores_padding_that_would_win() -> None:
     torch.testing.assert_close(
         model(ids, lengths)[0], model(ids[:1, :2], lengths[:1])[0], rtol=1e-5, atol=1e-6
     )
+
+
+def test_steps_that_are_maximal_together_share_the_gradient() -> None:
+    """As of `amax`; over equal padding, read as any token, an LSTM's output soon stays the same."""
+    x = torch.tensor([[[1.0, 5], [3, 2], [3, 5], [3, 0]]], requires_grad=True)
+    (found,) = torch.autograd.grad(_max_over_time(x).sum(), x)
+    (expected,) = torch.autograd.grad(x.amax(dim=1).sum(), x)
+    assert torch.equal(found, expected)
+    assert torch.allclose(found.sum(dim=1), torch.ones(1, 2))
 
 
 @pytest.mark.parametrize("max_pooling", [False, True])
