@@ -22,6 +22,7 @@ from lstmcls.dataset import Prepared, read_info
 from lstmcls.files import replacing, replacing_folder
 from lstmcls.prepare import OWN_FILES, prepare
 from lstmcls.splitting import FORMAT
+from tune.resources import Share
 from tune.run_folder import RESULTS
 from tune.space import SearchSpace
 from tune.space.settings import first_report
@@ -123,7 +124,7 @@ def stored_frame(frame: pd.DataFrame) -> Path:
     return path
 
 
-def remarks(prepared: Prepared, space: SearchSpace) -> Iterator[str]:
+def remarks(prepared: Prepared, space: SearchSpace, share: Share) -> Iterator[str]:
     """What the data make of the search that a user may want to change first, a line each."""
     train, rows = prepared.splits["train"], len(prepared.splits["val"])
     shares = np.bincount(train.labels) / len(train)
@@ -138,17 +139,18 @@ def remarks(prepared: Prepared, space: SearchSpace) -> Iterator[str]:
             f"on {rows} validation rows an accuracy is known to ±{1 / math.sqrt(rows):.2f} only; "
             "lstmcls.prepare --split 0.6,0.2,0.2 sets more of them aside"
         )
-    if (share := prepared.info.get("truncated_share", 0)) > CUT:
+    if (cut := prepared.info.get("truncated_share", 0)) > CUT:
         yield (
-            f"{share:.0%} of the texts are cut after {prepared.info['max_length']} tokens; "
+            f"{cut:.0%} of the texts are cut after {prepared.info['max_length']} tokens; "
             "lstmcls.prepare --max-length N reads more of them"
         )
     first = first_report(space.fixed)
     seconds = first * len(train.ids) / RATE
-    if space.budget.minutes is not None and seconds > LATE * space.budget.minutes * 60:
+    minutes = space.budget.minutes
+    if minutes is not None and not share.gpu and seconds > LATE * minutes * 60:
         yield (
-            f"a first report takes {first:g} epochs, {seconds:,.0f} s or more of a CPU core; "
-            f"--set first_report={first / 20:g} and a like asha.grace_epochs make it sooner"
+            f"a first report takes {first:g} epochs, {seconds:,.0f} s or more of a CPU core; in a "
+            f"copy of the space first_report and asha.grace_epochs of {first / 20:g} make it sooner"
         )
 
 

@@ -133,13 +133,8 @@ def divide(wanted: Resources, nodes: Sequence[Node], needs: GpuMemory | None = N
 def in_turns(share: Share) -> Iterator[str]:
     """A line where trials share this machine's GPU in turns and could run side by side instead."""
     pipes = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
-    there = shutil.which(MPS) is not None
-    if (
-        0 < share.gpu <= 1 / 2
-        and share.concurrency > 1
-        and there
-        and not (pipes / "control").exists()
-    ):
+    shared = 0 < share.gpu <= 1 / 2 and share.concurrency > 1
+    if shared and shutil.which(MPS) and not (pipes / "control").exists():
         yield (
             f"trials use the GPU in turns; after `{MPS} -d` they run side by side, "
             "several times as fast together (docs/benchmarks.md)"

@@ -210,7 +210,7 @@ def _search(
             gpus = any(node.gpus for node in found) and space.resources.gpu == "auto"
             share = divide(space.resources, found, probe(space, prepared) if gpus else None)
             turns = in_turns(share) if args.address is None else ()
-            for note in [*share.notes, *turns, *remarks(prepared, space)]:
+            for note in [*share.notes, *turns, *remarks(prepared, space, share)]:
                 display.note(note)
             session = Session(
                 folder, space, prepared, share, display, trackers, points, command, mirror

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import traceback
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,6 +31,8 @@ REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens"
 
 # The kinds of failure.
 DIVERGED, RAISED = "diverged", "error"
+# What PyTorch says in a plain RuntimeError where the host's memory or all of a GPU's runs out.
+NO_MEMORY = re.compile("can't allocate memory|CUDA error: out of memory|STATUS_ALLOC_FAILED")
 NOT_SHARED, STORE_FAILS = "storage not shared", "object store"
 OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -123,8 +126,7 @@ def _failure(error: Exception) -> tuple[str, str]:
         return STORE_FAILS, why
     if isinstance(error, OSError) and error.errno in FULL:
         return DISK_FULL, why
-    # PyTorch raises a plain RuntimeError where the host's memory runs out.
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in why:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY.search(why):
         return OUT_OF_MEMORY, why
     return RAISED, f"{type(error).__name__}: {why}"
 

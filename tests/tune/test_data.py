@@ -28,7 +28,10 @@ from tune.data import (
     require_same_data,
     stored_frame,
 )
+from tune.resources import Share
 from tune.store import Store
+
+CPU = Share(1, 0, 2)
 
 
 @pytest.fixture
@@ -203,7 +206,7 @@ def test_no_such_data_at_a_uri(home: Path, away: Store) -> None:
 def test_what_the_data_make_of_a_search_is_said(prepared: Prepared) -> None:
     few = "on 40 validation rows an accuracy is known to ±0.16 only"
     space = small_space()
-    (said,) = remarks(prepared, space)  # balanced, and no text is cut
+    (said,) = remarks(prepared, space, CPU)  # balanced, and no text is cut
     assert said.startswith(few)
     train = prepared.splits["train"]
     rare = np.arange(len(train)) % 10 == 0
@@ -213,13 +216,14 @@ def test_what_the_data_make_of_a_search_is_said(prepared: Prepared) -> None:
     }
     info = {**prepared.info, "truncated_share": 0.5}
     other = dataclasses.replace(prepared, splits=splits, info=info)
-    unbalanced, cut = remarks(other, space)
+    unbalanced, cut = remarks(other, space, CPU)
     assert unbalanced.startswith(f"90% of the texts are {prepared.labels[0]}: ")
     assert cut.startswith("50% of the texts are cut after 12 tokens; ")
     space = small_space(objective={"metric": "val_f1", "mode": "max"}, budget={"minutes": 1})
-    assert list(remarks(other, space)) == [cut]
+    assert list(remarks(other, space, CPU)) == [cut]
     seconds = len(train.ids) / RATE
     short = small_space(budget={"minutes": seconds / 60 / LATE * 0.9})
-    assert "a first report takes 1 epochs" in list(remarks(prepared, short))[-1]
+    assert "a first report takes 1 epochs" in list(remarks(prepared, short, CPU))[-1]
+    assert list(remarks(prepared, short, Share(1, 0.5, 2))) == [said]
     longer = small_space(budget={"minutes": seconds / 60 / LATE * 1.1})
-    assert list(remarks(prepared, longer)) == [said]
+    assert list(remarks(prepared, longer, CPU)) == [said]
