@@ -1,10 +1,11 @@
 """The notebook's six networks beside its own figures, and the walk through its four switches.
 
 `python -m tune.search --space notebook --data DATA --out FOLDER/notebook`, the same with
-`ablation`, then `python benchmarks/notebook.py FOLDER/notebook --walk FOLDER/ablation`: what the
-searches came to, as one table, and both as a plot. A run may be cut short; its seeds so far are
-shown. It writes the trainings themselves beside the plot, as notebook.csv and walk.csv, which may
-stand in a run's place: seeds that were trained elsewhere come together so.
+`benchmarks/notebook_steps.yaml` and `ablation`, then `python benchmarks/notebook.py
+FOLDER/notebook FOLDER/steps --walk FOLDER/ablation`: what the searches came to, as a table for each
+number of epochs, and as a plot. A run may be cut short; its seeds so far are shown. It writes the
+trainings themselves beside the plot, as notebook.csv and walk.csv, which may stand in a run's
+place: seeds that were trained elsewhere come together so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from machine import described
 
 from lstmcls.config import FIELDS, TrainConfig
 from tune import load_run
-from tune.ablation import Ablation, ablation_text, analyse, switches_on
+from tune.ablation import ablation_text, analyse, switches_on
 from tune.space import Objective
 from tune.tables import settings_table
 
@@ -60,6 +61,8 @@ def lines(trained: pd.DataFrame) -> list[str]:
     ]
     for variant, there in NOTEBOOK.items():
         mine = trained[trained.variant == variant]
+        if mine.empty:
+            continue
         values = [mine[mine.padding == padding].value for padding in PADDINGS]
         cells = [*map(_spread, values), ", ".join(str(len(seeds)) for seeds in values)]
         table.append(f"| {variant} | {there:.3f} | {' | '.join(cells)} |")
@@ -77,35 +80,38 @@ def draw(trained: pd.DataFrame, walked: pd.DataFrame | None, path: Path) -> None
     import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10 if walked is not None else 6, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2 if walked is not None else 1, squeeze=False)[0]
-    _draw_variants(panels[0], trained)
+    ways = list(trained.groupby("epochs"))
+    count = len(ways) + (walked is not None)
+    figure = Figure(figsize=(5 * count, 4.2), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for axes, (epochs, table) in zip(panels, ways, strict=False):
+        _draw_variants(axes, table, f"SGD, epochs: {epochs:g}")
     if walked is not None:
-        _draw_walk(panels[1], walked)
+        _draw_walk(panels[-1], walked)
     with matplotlib.rc_context({"svg.hashsalt": "notebook"}):  # same numbers, same file
         figure.savefig(path, metadata={"Date": None})
 
 
-def _draw_variants(axes: Any, trained: pd.DataFrame) -> None:
-    places = range(len(NOTEBOOK))
-    axes.plot(places, list(NOTEBOOK.values()), "_", color="0.3", ms=28, label="in the notebook")
-    order = list(NOTEBOOK)
+def _draw_variants(axes: Any, trained: pd.DataFrame, title: str) -> None:
+    order = [variant for variant in NOTEBOOK if variant in set(trained.variant)]
+    there = [NOTEBOOK[variant] for variant in order]
+    axes.plot(order, there, "_", color="0.3", ms=28, label="in the notebook")
     for padding, shift in zip(PADDINGS, (-0.12, 0.12), strict=True):
         mine = trained[trained.padding == padding]
         x = [order.index(variant) + shift for variant in mine.variant]
         axes.plot(x, mine.value, "o", alpha=0.75, label=f"padding {padding}, a point a seed")
     axes.axhline(0.5, color="0.7", lw=0.8, ls=":")
-    axes.set_xticks(places, order, rotation=20)
-    axes.set(title="one epoch of SGD", ylabel="validation accuracy")
+    axes.tick_params("x", rotation=20)
+    axes.set(title=title, ylabel="validation accuracy")
+    axes.margins(x=0.5 / len(order))
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def _draw_walk(axes: Any, walked: pd.DataFrame) -> None:
     on = [len(switches) for switches in switches_on(walked)]
     axes.plot(on, walked.value, "o", color="0.6", alpha=0.6, label="all 16 settings")
-    found = _analysed(walked)
-    if found is not None:
+    if found := analyse(walked, Objective()):
         values = [step.value for step in found.walk]
         axes.errorbar(
             range(len(values)),
@@ -116,13 +122,9 @@ def _draw_walk(axes: Any, walked: pd.DataFrame) -> None:
         )
         names = [f"+ {step.switch}" if step.switch else "plain" for step in found.walk]
         axes.set_xticks(range(len(names)), names, rotation=20)
-    axes.set(title="all trained alike, with Adam", ylabel="validation accuracy")
+    axes.set(title="Adam, epochs: 3", ylabel="validation accuracy")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="lower right")
-
-
-def _analysed(walked: pd.DataFrame) -> Ablation | None:
-    return analyse(walked, Objective())
 
 
 def main() -> None:
@@ -130,20 +132,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("notebook", type=Path, nargs="+", help="runs of the space notebook")
+    add("notebook", type=Path, nargs="+", help="runs of notebook, notebook_steps")
     add("--walk", type=Path, nargs="+", default=[], help="runs of the space ablation")
     add("--to", type=Path, default=ROOT / "docs", help="folder of notebook.svg and the tables")
     args = parser.parse_args()
     print(f"{described()}\n")
     trained = settings(args.notebook)
     trained.to_csv(args.to / "notebook.csv", index=False)
-    print(*lines(trained), sep="\n")
+    for epochs, table in trained.groupby("epochs"):
+        print(f"epochs: {epochs:g}\n", *lines(table), "", sep="\n")
     walked = None
     if args.walk:
         walked = settings(args.walk)
         walked.to_csv(args.to / "walk.csv", index=False)
-        if found := _analysed(walked):
-            print(f"\n{ablation_text(found)}")
+        if found := analyse(walked, Objective()):
+            print(ablation_text(found))
     draw(trained, walked, args.to / "notebook.svg")
 
 
