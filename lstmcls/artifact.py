@@ -27,9 +27,9 @@ from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig, load_config
 from lstmcls.dataset import Prepared, TokenDataset, unlabelled
 from lstmcls.files import replacing_folder
-from lstmcls.fit import precision
+from lstmcls.fit import judged_rows
 from lstmcls.metrics import per_class
-from lstmcls.model import LSTMClassifier, class_probabilities
+from lstmcls.model import LSTMClassifier
 from lstmcls.model_card import model_card
 from lstmcls.tokenizer import encode, load_tokenizer
 
@@ -62,8 +62,8 @@ class Artifact:
 
     @property
     def pad_to(self) -> int | None:
-        """The length of every padded row; None: as long as the batch's longest row."""
-        return self.max_length if self.config.padding == "counted" else None
+        """As of TrainConfig."""
+        return self.config.pad_to(self.max_length)
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Class probabilities [texts, classes], in the order of `texts`."""
@@ -79,9 +79,7 @@ class Artifact:
 
     def row_probabilities(self, data: TokenDataset) -> NDArray[np.float32]:
         """Class probabilities [rows, classes], computed as a validation while training is."""
-        device = next(self.model.parameters()).device
-        with precision(self.config, device):
-            return class_probabilities(self.model, data.on(device), self.pad_to)
+        return judged_rows(self.model, data, self.max_length)
 
 
 def save_artifact(
@@ -103,7 +101,7 @@ def save_artifact(
         OSError: the folder cannot be written.
     """
     tokenizer = load_tokenizer(prepared.folder / "tokenizer.json")
-    record = {**metrics, "data": prepared.info, "max_length": int(prepared.info["max_length"])}
+    record = {**metrics, "data": prepared.info, "max_length": prepared.max_length}
     model = _model(folder, config, prepared.vocab_size, len(prepared.labels), weights)
     model.to(trained_on(record))
     artifact = Artifact(folder, model, tokenizer, prepared.labels, config, record)

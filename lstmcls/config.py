@@ -118,6 +118,10 @@ class TrainConfig:
                 return name
         return "custom"
 
+    def pad_to(self, max_length: int) -> int | None:
+        """The length of every padded row, in tokens; None: as long as the batch's longest row."""
+        return max_length if self.padding == "counted" else None
+
     def switches(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in VARIANTS["plain"]}
 

@@ -168,6 +168,11 @@ class Prepared:
     def vocab_size(self) -> int:
         return int(self.info["vocab_size"])
 
+    @property
+    def max_length(self) -> int:
+        """Tokens after which a text was cut."""
+        return int(self.info["max_length"])
+
 
 def read_info(folder: Path) -> dict[str, Any]:
     """The dataset.json of a prepared folder.

@@ -8,6 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lstmcls.cli import BadInput
+
+
+def require_new(folder: Path, option: str) -> None:
+    """Refuse, before any work, a folder in which something would be lost.
+
+    Raises:
+        BadInput: `folder` is a file, or holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{folder}: exists and is not empty; name another {option}")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

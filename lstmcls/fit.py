@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -248,6 +249,13 @@ def _keep_best(state: TrainingState, report: Report, metric: str, mode: str) -> 
             name: tensor.detach().cpu().clone()
             for name, tensor in state.judged.state_dict().items()
         }
+
+
+def judged_rows(model: LSTMClassifier, data: TokenDataset, max_length: int) -> NDArray[np.float32]:
+    """Class probabilities [rows, classes], computed as a validation of `fit` is."""
+    device = next(model.parameters()).device
+    with precision(model.config, device):
+        return class_probabilities(model, data.on(device), model.config.pad_to(max_length))
 
 
 def precision(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:

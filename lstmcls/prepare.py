@@ -23,7 +23,7 @@ from lstmcls.tokenizer import (
     KINDS,
     VOCABULARY,
     check_choice,
-    train_on_batches,
+    train_tokenizer,
 )
 
 # Rows. More of them change no frequent word's rank, and every rare one is held in memory.
@@ -78,7 +78,7 @@ def prepare(
     shown = passes.shown(
         passes.texts(sources, chosen), "training the tokenizer", int(chosen.sum()), len, progress
     )
-    trained = train_on_batches(tokenizer, shown, vocab_size or VOCABULARY[tokenizer])
+    trained = train_tokenizer(tokenizer, shown, vocab_size or VOCABULARY[tokenizer])
     every = [*sources, official] if official else sources
     try:
         with replacing_folder(out) as folder:

@@ -30,8 +30,8 @@ _SPAN = r"\w+|[^\s\w]"
 _CHARACTER = r"(?m:.)"  # in Oniguruma, m lets the dot match a newline
 
 
-def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer trained on `texts`, which are read once, as a stream.
+def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) -> Tokenizer:
+    """A tokenizer trained on batches of texts, which are read once, as a stream.
 
     `word`: words, punctuation marks, and single characters of scripts written without spaces,
     each seen at least twice. `char`: characters. `bpe`: pieces merged inside a run of letters,
@@ -44,11 +44,6 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokeniz
     Raises:
         BadInput: an unknown kind, or a vocabulary below 3.
     """
-    return train_on_batches(kind, ([text] for text in texts), vocab_size)
-
-
-def train_on_batches(kind: str, batches: Iterable[list[str]], vocab_size: int) -> Tokenizer:
-    """`train_tokenizer` for texts that come as lists, which is faster."""
     check_choice(kind, vocab_size)
     tokenizer = _untrained(kind)
     tokenizer.train_from_iterator(batches, _trainer(kind, vocab_size))

@@ -33,7 +33,7 @@ def train(
         RunFailed: the run diverged, memory ran out, or `out` cannot be written.
     """
     state = TrainingState.create(config, prepared.vocab_size, len(prepared.labels), device)
-    pad_to = int(prepared.info["max_length"]) if config.padding == "counted" else None
+    pad_to = config.pad_to(prepared.max_length)
     try:
         yield from fit(state, prepared.splits["train"], prepared.splits["val"], pad_to=pad_to)
     except Diverged as fault:

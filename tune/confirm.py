@@ -144,11 +144,9 @@ def rank_candidates(
     with_runs = [
         dataclasses.replace(c, runs=tuple(runs[c.trial])) for c in candidates if c.trial in runs
     ]
-    sign = -1 if objective.direction == "maximize" else 1
-    return sorted(with_runs, key=lambda c: (sign * mean_interval(c.values)[0], c.trial))
+    return sorted(with_runs, key=lambda c: (objective.cost(mean_interval(c.values)[0]), c.trial))
 
 
 def best_run(candidate: Candidate, objective: Objective) -> tuple[int, dict[str, Any]]:
     """The candidate's best run on validation data: its weights are exported."""
-    sign = -1 if objective.direction == "maximize" else 1
-    return min(candidate.runs, key=lambda run: (sign * run[1]["objective"], run[0]))
+    return min(candidate.runs, key=lambda run: (objective.cost(run[1]["objective"]), run[0]))

@@ -141,7 +141,7 @@ def remarks(prepared: Prepared, space: SearchSpace, share: Share) -> Iterator[st
         )
     if (cut := prepared.info.get("truncated_share", 0)) > CUT:
         yield (
-            f"{cut:.0%} of the texts are cut after {prepared.info['max_length']} tokens; "
+            f"{cut:.0%} of the texts are cut after {prepared.max_length} tokens; "
             "lstmcls.prepare --max-length N reads more of them"
         )
     first = first_report(space.fixed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import OK, BadInput, run
-from lstmcls.files import replacing_folder
+from lstmcls.files import replacing_folder, require_new
 from lstmcls.model_card import onnx_section
 from lstmcls.onnx import write_onnx
 from tune.run_folder import existing_run
@@ -33,8 +33,7 @@ def export(run_path: Path, to: Path, onnx: bool = False) -> None:
             f"`python -m tune.search --resume {shlex.quote(str(run_path))}`"
         )
     artifact = load_artifact(folder.best)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise BadInput(f"{to}: exists and is not empty; name another --to")
+    require_new(to, "--to")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(to) as temporary:

@@ -74,7 +74,7 @@ def largest_step(
         len(data.labels),
         device,
     )
-    next(fit(state, train, val, pad_to=int(data.info["max_length"])))
+    next(fit(state, train, val, pad_to=data.max_length))
     measured = memory()
     del whole
     return measured
@@ -106,5 +106,5 @@ def _demand(config: TrainConfig, data: Prepared) -> int:
     # A layer keeps four gates, the cell, its output and some gradients; pooling reads a copy.
     width = config.hidden_size * (1 + config.bidirectional)
     read = width * (8 * config.layers + config.max_pooling)
-    tokens = config.batch_size * int(data.info["max_length"])
+    tokens = config.batch_size * data.max_length
     return weights * (2 + moments) + tokens * (embedded + read)

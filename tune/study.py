@@ -211,5 +211,4 @@ def ranked(study: optuna.Study, objective: Objective) -> list[tuple[FrozenTrial,
         report = best_report(trial, objective)
         if report is not None and trial.state != TrialState.FAIL:
             found.append((trial, report))
-    sign = -1 if objective.direction == "maximize" else 1
-    return sorted(found, key=lambda pair: (sign * pair[1]["objective"], pair[0].number))
+    return sorted(found, key=lambda pair: (objective.cost(pair[1]["objective"]), pair[0].number))

@@ -33,6 +33,7 @@ REPORT_KEYS = ("step", "epoch", "objective", "train_loss", *OBJECTIVES, "tokens"
 DIVERGED, RAISED = "diverged", "error"
 # What PyTorch says in a plain RuntimeError where the host's memory or all of a GPU's runs out.
 NO_MEMORY = re.compile("can't allocate memory|CUDA error: out of memory|STATUS_ALLOC_FAILED")
+BROKEN = "CUDA error"  # a failed kernel leaves a process that can use the GPU no more
 NOT_SHARED, STORE_FAILS = "storage not shared", "object store"
 OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -60,7 +61,8 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     """Train `spec["train"]` and report to Ray Tune; `spec["recorded"]` reports are known.
 
     What goes wrong is reported as a last result with `failure` (its kind) and `why`, so that
-    the driver can tell a diverged loss from a full disk; only a dead process is Ray's to notice.
+    the driver can tell a diverged loss from a full disk. Ray is left to notice a dead process, and
+    to replace one whose GPU no longer works, in which every later trial would fail too.
     """
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", str(THREAD_ENDS))
     keep_freed_memory()
@@ -71,6 +73,8 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
         _train(spec, data, order, device)
     except Exception as error:
         kind, why = _failure(error)
+        if kind == RAISED and BROKEN in why:
+            raise
         ray.tune.report(
             {
                 "failure": kind,
@@ -101,14 +105,13 @@ def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> N
         notes.append(f"goes on from epoch {epoch:g}")
     for report in state.reports[spec["recorded"] :]:
         _report(report, order.objective, notes)
-    pad_to = int(data.info["max_length"]) if config.padding == "counted" else None
     for report in fit(
         state,
         data.splits["train"],
         data.splits["val"],
         metric=order.objective.metric,
         mode=order.objective.mode,
-        pad_to=pad_to,
+        pad_to=config.pad_to(data.max_length),
     ):
         if state.best is report and state.best_weights is not None:
             checkpoints.save_weights(report.step, state.best_weights)

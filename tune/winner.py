@@ -16,9 +16,9 @@ from lstmcls.cli import RunFailed
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, TokenDataset, load_prepared
 from lstmcls.files import replacing
-from lstmcls.fit import precision
+from lstmcls.fit import judged_rows
 from lstmcls.metrics import METRICS, classification_metrics, confusion
-from lstmcls.model import LSTMClassifier, class_probabilities
+from lstmcls.model import LSTMClassifier
 from tune.checkpoints import load_weights, trial_folder
 from tune.confirm import Candidate, best_run, suggest_run
 from tune.intervals import bootstrap_mean
@@ -154,6 +154,4 @@ def _probabilities(
     device = torch.device("cuda" if share.gpu and torch.cuda.is_available() else "cpu")
     model = LSTMClassifier(winner.config, prepared.vocab_size, len(prepared.labels))
     model.load_state_dict(load_weights(winner.folder, winner.report["step"]))
-    pad_to = int(prepared.info["max_length"]) if winner.config.padding == "counted" else None
-    with precision(winner.config, device):
-        return class_probabilities(model.to(device), rows.on(device), pad_to)
+    return judged_rows(model.to(device), rows, prepared.max_length)

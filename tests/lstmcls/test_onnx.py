@@ -34,7 +34,7 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def tokenizer(texts: list[str]) -> Tokenizer:
-    trained = train_tokenizer("char", texts, 500)
+    trained = train_tokenizer("char", [texts], 500)
     trained.enable_truncation(LENGTH)
     return trained
 

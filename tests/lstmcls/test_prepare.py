@@ -19,7 +19,7 @@ from lstmcls.passes import survey, texts, write
 from lstmcls.prepare import prepare
 from lstmcls.reading import open_file
 from lstmcls.splitting import DROPPED, SPLITS, TRAIN
-from lstmcls.tokenizer import encode, load_tokenizer, train_on_batches, train_tokenizer
+from lstmcls.tokenizer import encode, load_tokenizer, train_tokenizer
 
 WORDS = ["good", "bad", "film", "book", "great", "poor", "story", "actor", "long", "fine"]
 
@@ -292,10 +292,10 @@ def test_a_source_that_changes_while_it_is_read(tmp_path: Path) -> None:
     for rows in (GOOD[:-1], [*GOOD, ("more", 1)]):
         write_csv(path, rows)
         with pytest.raises(BadInput, match="changed while it was read"):
-            write(tmp_path, [source], seen, train_tokenizer("char", ["x"], 9), 9, progress=False)
+            write(tmp_path, [source], seen, train_tokenizer("char", [["x"]], 9), 9, progress=False)
     path.write_text("text,label\nragged\n")
     with pytest.raises(BadInput, match="line 2"):
-        train_on_batches("word", texts([source], seen.fate == TRAIN), 9)
+        train_tokenizer("word", texts([source], seen.fate == TRAIN), 9)
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

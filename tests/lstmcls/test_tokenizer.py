@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from lstmcls.cli import BadInput
-from lstmcls.tokenizer import KINDS, PAD, PAD_ID, UNK, UNK_ID, encode, load_tokenizer
-from lstmcls.tokenizer import train_tokenizer as train
+from lstmcls.tokenizer import (
+    KINDS,
+    PAD,
+    PAD_ID,
+    UNK,
+    UNK_ID,
+    encode,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 CORPUS = [
     "A great film, truly great!<br /><br />Don't miss it.",
@@ -16,6 +26,12 @@ CORPUS = [
     "这本书很好，我喜欢这本书",
     "这本书不好，我不喜欢",
 ] * 3
+
+
+def train(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    return train_tokenizer(kind, ([text] for text in texts), vocab_size)
+
+
 TRAINED = {kind: train(kind, CORPUS, 500) for kind in KINDS}
 
 

@@ -237,6 +237,17 @@ def test_a_disk_that_cannot_be_written_is_told(worker: Worker, config: TrainConf
     assert last["why"].startswith("FileExistsError: ")
 
 
+def test_a_process_whose_gpu_is_lost_ends(
+    worker: Worker, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel")
+
+    monkeypatch.setattr("tune.trial._train", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        worker.train(config)
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "why"),
     [

@@ -43,6 +43,10 @@ class Objective:
             return math.isnan(b) and not math.isnan(a)
         return a > b if self.mode == "max" else a < b
 
+    def cost(self, value: float) -> float:
+        """`value` as a number to be small: the best sorts first."""
+        return -value if self.mode == "max" else value
+
 
 @dataclass(frozen=True)
 class Sampler:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlencode
 
-from lstmcls.cli import BadInput, RunFailed
-from lstmcls.files import replacing_folder
+from lstmcls.cli import RunFailed
+from lstmcls.files import replacing_folder, require_new
 from tune.mirror import copy_run
 from tune.store import StoreFault, is_uri, open_store
 from tune.submit.jobs import Jobs
@@ -35,8 +35,7 @@ def fetch(jobs: Jobs, id_: str, to: Path) -> None:
         RunFailed: the head node cannot read the run's folder, or it did not arrive whole.
     """
     run = jobs.get(id_).metadata["run"]
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise BadInput(f"{to}: exists and is not empty; name another --to")
+    require_new(to, "--to")
     if is_uri(run):
         _from_store(run, to)
         return
