@@ -46,7 +46,7 @@ def connect(uri: str) -> Any:
         from mlflow.exceptions import MlflowException
     except ImportError:
         raise BadInput(
-            "--mlflow: needs the package mlflow-skinny; pip install 'lstm-tune[mlflow]'"
+            "--mlflow: needs the package mlflow-skinny; pip install mlflow-skinny"
         ) from None
     try:
         client = MlflowClient(tracking_uri=uri)

@@ -32,7 +32,7 @@ def require_tensorboard() -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:
         raise BadInput(
-            "--tensorboard: needs the package tensorboard; pip install 'lstm-tune[tensorboard]'"
+            "--tensorboard: needs the package tensorboard; pip install tensorboard"
         ) from None
 
 

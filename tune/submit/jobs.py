@@ -40,7 +40,7 @@ class Jobs:
             BadInput: no dashboard answers at `address`, or it does not take our token.
         """
         if importlib.util.find_spec("aiohttp") is None:
-            raise BadInput("jobs on a cluster need Ray's client: pip install 'lstm-tune[cluster]'")
+            raise BadInput("jobs on a cluster need Ray's client: pip install 'ray[default]'")
         self.address = _checked(address)
         self.open_to_all = _asks_no_token(self.address)
         require_token(self.address)
