@@ -51,7 +51,7 @@ def main() -> None:
     print(described())
     for path in args.runs:
         run = load_run(path)
-        values = pd.Series([trial.value for trial in run.study.trials]).dropna()
+        values = pd.Series([trial.value for trial in run.study.trials], dtype=float).dropna()
         print(f"\n{path}: {len(values)} trainings, {values.mean():.4f} ± {values.std():.4f}\n")
         print(*lines(run), sep="\n")
 
