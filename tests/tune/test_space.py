@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 import math
@@ -15,6 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from spaces import BASE, changed, from_text
 
 import tune.space
 from lstmcls.cli import BadInput
@@ -34,31 +34,6 @@ from tune.space import (
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 FILES = sorted(tune.space.SPACES.rglob("*.yaml"))
-
-BASE = yaml.safe_load("""
-space:
-  optimizer: {categorical: [sgd, adam, adamw, rmsprop]}
-  lr_sgd: {float: [0.01, 1.0], log: true, field: lr, when: {optimizer: sgd}}
-  lr_adam: {float: [1e-4, 0.02], log: true, field: lr, when: {optimizer: [adam, adamw]}}
-  momentum: {categorical: [0, 0.5, 0.9], when: {optimizer: sgd}}
-  nesterov: {categorical: [true, false], when: {momentum: [0.5, 0.9]}}
-  hidden_size: {int: [32, 256], step: 32}
-  epochs: {int: [1, 8]}
-fixed: {batch_size: 64}
-""")
-
-
-def from_text(text: str, tmp_path: Path) -> SearchSpace:
-    path = tmp_path / "my.yaml"
-    path.write_text(text, encoding="utf-8")
-    return load_space(str(path))
-
-
-def changed(**sections: Any) -> dict[str, Any]:
-    """BASE with sections replaced; `space` is merged into its parameters."""
-    raw = copy.deepcopy(BASE)
-    raw["space"].update(sections.pop("space", {}))
-    return {**raw, **sections}
 
 
 def random_params(space: SearchSpace, trials: int) -> list[tuple[Any, dict[str, Any]]]:
