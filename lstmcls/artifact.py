@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +100,9 @@ def save_artifact(
         OSError: the folder cannot be written.
     """
     tokenizer = load_tokenizer(prepared.folder / "tokenizer.json")
-    record = {**metrics, "data": prepared.info, "max_length": prepared.max_length}
+    longest = config.longest(prepared.max_length)
+    tokenizer.enable_truncation(longest)
+    record = {**metrics, "data": prepared.info, "max_length": longest}
     model = _model(folder, config, prepared.vocab_size, len(prepared.labels), weights)
     model.to(trained_on(record))
     artifact = Artifact(folder, model, tokenizer, prepared.labels, config, record)
@@ -116,7 +117,7 @@ def save_artifact(
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         (temporary / "model.safetensors").write_bytes(save(tensors))
         _write(temporary / "config.yaml", config.to_yaml())
-        shutil.copyfile(prepared.folder / "tokenizer.json", temporary / "tokenizer.json")
+        tokenizer.save(str(temporary / "tokenizer.json"))
         _write(temporary / "labels.json", _json(artifact.labels))
         _write(temporary / "metrics.json", _json(artifact.metrics))
         card = model_card(folder.resolve().name, config, artifact.labels, artifact.metrics)

@@ -75,6 +75,8 @@ class TrainConfig:
     ngrams: int = _within(0, 0, 5)  # longest n-gram of tokens whose evidence is added; 0: none
     token_dropout: float = _within(0.0, 0, 1, high_open=True)  # share of tokens left out
 
+    max_length: int = _within(0, 0)  # tokens read of a text, from its start; 0: all there are
+
     # The optimization.
     epochs: float = _within(3, 0, 10_000, low_open=True)  # passes over the training split
     batch_size: int = _within(64, 1, 65_536)  # rows
@@ -118,9 +120,13 @@ class TrainConfig:
                 return name
         return "custom"
 
+    def longest(self, max_length: int) -> int:
+        """Tokens read of a text at most, where the data were cut at `max_length`."""
+        return min(self.max_length or max_length, max_length)
+
     def pad_to(self, max_length: int) -> int | None:
         """The length of every padded row, in tokens; None: as long as the batch's longest row."""
-        return max_length if self.padding == "counted" else None
+        return self.longest(max_length) if self.padding == "counted" else None
 
     def switches(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in VARIANTS["plain"]}

@@ -65,14 +65,20 @@ class TokenDataset:
         offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
         return TokenDataset(np.concatenate(texts), offsets, self.labels[rows])
 
-    def on(self, device: torch.device | str) -> Rows:
-        """The arrays as tensors: views of the same memory on a CPU, one copy on a GPU."""
+    def on(self, device: torch.device | str, longest: int = 0) -> Rows:
+        """The arrays as tensors: views of the same memory on a CPU, one copy on a GPU.
+
+        `longest`: tokens after which a row is cut; 0: it is not.
+        """
         with warnings.catch_warnings():
             # Arrays from Ray's object store are read-only; nothing here writes to them.
             warnings.filterwarnings("ignore", message=".*not writable.*")
             arrays = (self.ids, self.offsets, self.labels)
             ids, offsets, labels = (torch.from_numpy(array).to(device) for array in arrays)
-            return Rows(ids, offsets, labels, self.lengths)
+        lengths = self.lengths
+        if longest:
+            np.minimum(lengths, longest, out=lengths)
+        return Rows(ids, offsets, labels, lengths)
 
 
 def unlabelled(rows: list[list[int]]) -> TokenDataset:
@@ -87,7 +93,8 @@ def unlabelled(rows: list[list[int]]) -> TokenDataset:
 class Rows:
     """A TokenDataset as tensors on one device.
 
-    `lengths` stays on the CPU, so that a batch's width is known without a wait for the GPU.
+    `lengths`: tokens read of each row. It stays on the CPU, so that a batch's width is known
+    without a wait for the GPU.
     """
 
     ids: Tensor
@@ -107,8 +114,9 @@ class Rows:
         """
         index = self.index(rows)
         starts = self.offsets[index]
-        lengths = self.offsets[index + 1] - starts
-        steps = torch.arange(pad_to or int(self.lengths[rows].max()), device=index.device)
+        width = int(self.lengths[rows].max())
+        lengths = (self.offsets[index + 1] - starts).clamp_(max=width)
+        steps = torch.arange(pad_to or width, device=index.device)
         real = steps < lengths[:, None]
         positions = (starts[:, None] + steps).clamp_(max=len(self.ids) - 1)
         ids = self.ids[positions].long().masked_fill_(~real, 0)

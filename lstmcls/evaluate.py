@@ -57,7 +57,9 @@ def matching_split(artifact: Artifact, folder: Path, split: str) -> TokenDataset
             f"{folder}: its labels ({_listed(prepared.labels)}) are not the model's "
             f"({_listed(artifact.labels)})"
         )
-    if load_tokenizer(folder / "tokenizer.json").to_str() != artifact.tokenizer.to_str():
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    tokenizer.enable_truncation(min(artifact.max_length, prepared.max_length))
+    if tokenizer.to_str() != artifact.tokenizer.to_str():
         raise BadInput(
             f"{folder}: its tokenizer is not the model's; evaluate the raw file instead, "
             "or the folder that the model was trained on"

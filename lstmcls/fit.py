@@ -80,7 +80,10 @@ class TrainingState:
         return self.averaged or self.model
 
     def count_ngrams(self, train: TokenDataset) -> None:
-        """Let the model count the n-grams of its training data, where it uses any."""
+        """Let the model count the n-grams of its training data, where it uses any.
+
+        All of a text is counted, also where `max_length` lets the network read its start alone.
+        """
         if self.model.ngrams is not None:
             self.model.ngrams.count(train)
             if self.averaged is not None:
@@ -158,7 +161,7 @@ def fit(
         Diverged: the loss became NaN or infinite.
     """
     config, device = state.config, next(state.model.parameters()).device
-    train_rows, val_rows = train.on(device), val.on(device)
+    train_rows, val_rows = (split.on(device, config.max_length) for split in (train, val))
     if not state.reports:
         state.count_ngrams(train)
     per_epoch = math.ceil(len(train) / config.batch_size)
@@ -255,7 +258,8 @@ def judged_rows(model: LSTMClassifier, data: TokenDataset, max_length: int) -> N
     """Class probabilities [rows, classes], computed as a validation of `fit` is."""
     device = next(model.parameters()).device
     with precision(model.config, device):
-        return class_probabilities(model, data.on(device), model.config.pad_to(max_length))
+        rows = data.on(device, model.config.max_length)
+        return class_probabilities(model, rows, model.config.pad_to(max_length))
 
 
 def precision(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from lstmcls.artifact import NEEDED, load_artifact, save_artifact
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig, load_config
-from lstmcls.dataset import Prepared, load_prepared
+from lstmcls.dataset import Prepared, load_prepared, unlabelled
 from lstmcls.fit import TrainingState, fit
 from lstmcls.metrics import METRICS
 from lstmcls.model import class_probabilities
@@ -106,6 +106,22 @@ def test_a_text_is_cut_where_training_cut_it(trained: Path) -> None:
     twelve = "good " * artifact.max_length
     one, other = artifact.probabilities([twelve, twelve + "bad " * 50])
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("padding", ["masked", "counted"])
+def test_a_model_that_reads_less_cuts_texts_and_rows_there(
+    padding: str, tmp_path: Path, prepared: Prepared, tiny: TrainConfig
+) -> None:
+    config = dataclasses.replace(tiny, padding=padding, max_length=3)
+    _save(tmp_path / "model", prepared, config)
+    artifact = load_artifact(tmp_path / "model")
+    assert artifact.max_length == 3
+    assert artifact.pad_to == (3 if padding == "counted" else None)
+    one, other = artifact.probabilities(["good good good", "good good good bad bad"])
+    np.testing.assert_array_equal(one, other)
+    good, bad = (artifact.tokenizer.token_to_id(word) for word in ("good", "bad"))
+    (row,) = artifact.row_probabilities(unlabelled([[good] * 3 + [bad] * 2]))
+    np.testing.assert_allclose(row, one, atol=1e-6)
 
 
 def test_per_class_figures_are_computed_on_the_validation_split(

@@ -39,15 +39,17 @@ def _dataset(rows: list[list[int]]) -> TokenDataset:
 
 
 @settings(max_examples=50, deadline=None)
-@given(token_rows, st.data(), st.integers(0, 4))
+@given(token_rows, st.data(), st.integers(0, 4), st.integers(0, 10))
 def test_a_batch_is_what_a_loop_gathers(
-    rows: list[list[int]], data: st.DataObject, extra: int
+    rows: list[list[int]], data: st.DataObject, extra: int, cut: int
 ) -> None:
     numbers = st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=8)
     chosen = np.array(data.draw(numbers))
+    whole = _dataset(rows)
+    rows = [row[: cut or None] for row in rows]
     longest = max(len(rows[r]) for r in chosen)
     pad_to = longest + extra if extra else None
-    ids, lengths, labels = _dataset(rows).on("cpu").batch(chosen, pad_to)
+    ids, lengths, labels = whole.on("cpu", cut).batch(chosen, pad_to)
     wanted = [rows[r] + [0] * ((pad_to or longest) - len(rows[r])) for r in chosen]
     assert ids.tolist() == wanted
     assert lengths.tolist() == [len(rows[r]) for r in chosen]

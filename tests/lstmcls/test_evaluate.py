@@ -39,15 +39,19 @@ def test_the_validation_split_gives_the_recorded_numbers(
 
 @pytest.mark.parametrize("padding", ["masked", "counted"])
 @pytest.mark.parametrize("zero_state", [True, False])
+@pytest.mark.parametrize("max_length", [0, 3])
 def test_recorded_numbers_come_again_for_every_kind_of_network(
     padding: str,
     zero_state: bool,
+    max_length: int,
     tmp_path: Path,
     prepared: Prepared,
     prepared_folder: Path,
     tiny: TrainConfig,
 ) -> None:
-    config = dataclasses.replace(tiny, padding=padding, zero_state=zero_state, dropout=0.3)
+    config = dataclasses.replace(
+        tiny, padding=padding, zero_state=zero_state, max_length=max_length, dropout=0.3
+    )
     list(train(prepared, config, tmp_path / "m"))
     artifact = load_artifact(tmp_path / "m")
     assert evaluate_prepared(artifact, prepared_folder, "val")["metrics"] == artifact.metrics["val"]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Prepared
+from lstmcls.dataset import Prepared, unlabelled
 from lstmcls.fit import Diverged, Report, TrainingState, _keep_best, fit, report_points
 from lstmcls.metrics import METRICS, classification_metrics
 from lstmcls.model import class_probabilities
@@ -64,6 +64,20 @@ def test_reports_say_what_was_done(prepared: Prepared, tiny: TrainConfig) -> Non
     val = prepared.splits["val"]
     again = class_probabilities(state.model, val.on("cpu"))
     assert classification_metrics(again, val.labels) == reports[-1].val
+
+
+def test_a_config_that_reads_less_trains_as_on_shorter_texts(
+    prepared: Prepared, tiny: TrainConfig
+) -> None:
+    splits = {}
+    for name, split in prepared.splits.items():
+        ends = zip(split.offsets[:-1], split.offsets[1:], strict=True)
+        cut = unlabelled([split.ids[a:b].tolist()[:3] for a, b in ends])
+        splits[name] = dataclasses.replace(cut, labels=split.labels)
+    shorter = dataclasses.replace(prepared, splits=splits)
+    expected = _timeless(list(_fit(_state(tiny, prepared), shorter)))
+    config = dataclasses.replace(tiny, max_length=3)
+    assert _timeless(list(_fit(_state(config, prepared), prepared))) == expected
 
 
 def test_it_learns(prepared: Prepared, tiny: TrainConfig) -> None:
