@@ -82,6 +82,12 @@ def escaped(value: Any) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
+def looks(test: Mapping[str, Any]) -> str:
+    """How often a run has looked at its test data: a longer search may have another winner."""
+    count = test.get("looks", 1)
+    return "looked at once" if count == 1 else f"looked at {count} times, for as many winners"
+
+
 def _tested(metrics: Mapping[str, Any]) -> list[str]:
     test = metrics.get("test")
     if not test:
@@ -89,7 +95,7 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
     level = f"{metrics['level']:.0%}"
     parts = [
         "## Metrics on the test split",
-        f"{test['rows']:,} texts, looked at once, when everything had been chosen.",
+        f"{test['rows']:,} texts, {looks(test)}, when everything had been chosen.",
         _metrics(test),
         f"{level} interval of the accuracy: {_interval(test['accuracy_interval'], '.4f')}.",
     ]

@@ -128,7 +128,8 @@ class Session:
             found = self._confirmed(candidates[0])
             baseline = next((c for c in candidates[1:] if c.baseline), None)
             other = self._confirmed(baseline) if baseline else None
-            test = winner.look_at_test(found, other, self.prepared, self.share)
+            looks = winner.count_looks(self.confirmation, found)
+            test = winner.look_at_test(found, other, self.prepared, self.share) | {"looks": looks}
         extra: dict[str, Any] = {"objective": self.space.objective.metric}
         if test is not None:
             confirmation = [candidate.summary() for candidate in candidates]

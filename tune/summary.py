@@ -13,6 +13,7 @@ import pandas as pd
 from lstmcls.artifact import Artifact
 from lstmcls.config import FIELDS, VARIANTS
 from lstmcls.dataset import Prepared, unlabelled
+from lstmcls.model_card import looks
 from tune.ablation import SWITCHES, ablation_text, analyse
 from tune.confirm import Candidate
 from tune.intervals import LEVEL, mean_interval
@@ -49,7 +50,7 @@ def summary(outcome: Outcome) -> str:
         low, high = test["accuracy_interval"]
         lines.append(
             f"test accuracy: {test['accuracy']:.4f}, {LEVEL:.0%} interval {low:.4f} to {high:.4f} "
-            f"({test['rows']:,} rows, looked at once)"
+            f"({test['rows']:,} rows, {looks(test)})"
         )
         name = metric.removeprefix("val_")
         if name != "accuracy":

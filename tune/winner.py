@@ -121,6 +121,19 @@ def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> 
         path.write_text(head + winner.config.to_yaml(), encoding="utf-8")
 
 
+def count_looks(confirmation: optuna.Study, winner: Winner) -> int:
+    """How many winners of this run were judged on test data, `winner` included; it is recorded.
+
+    One, unless a finished search was resumed and came to another.
+    """
+    looked = confirmation.user_attrs.get("looked_at_test", [])
+    this = [winner.trial, winner.config.seed]
+    if this not in looked:
+        looked = [*looked, this]
+        confirmation.set_user_attr("looked_at_test", looked)
+    return len(looked)
+
+
 def look_at_test(
     winner: Winner, baseline: Winner | None, prepared: Prepared, share: Share
 ) -> dict[str, Any]:

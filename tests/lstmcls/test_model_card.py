@@ -43,6 +43,8 @@ def test_the_confirmation_has_its_spread_for_every_candidate() -> None:
 def test_the_test_has_its_interval_and_the_difference_to_the_baseline() -> None:
     section = card().split("## Metrics on the test split\n")[1].split("\n## ")[0]
     assert "1,234 texts, looked at once" in section
+    again = card(test=METRICS["test"] | {"looks": 2})
+    assert "1,234 texts, looked at 2 times, for as many winners" in again
     for row in ("loss | 0.4100", "accuracy | 0.8250", "ROC AUC | not defined"):
         assert f"| {row} |" in section
     assert "95% interval of the accuracy: 0.8000 to 0.8500." in section

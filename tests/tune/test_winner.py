@@ -1,7 +1,8 @@
-"""What best.yaml says of the winner in its first lines."""
+"""What best.yaml says of the winner in its first lines, and how often the test data were seen."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from fakes import a_report, small_space
 from lstmcls.config import load_config
 from tune.confirm import Candidate
 from tune.run_folder import RunFolder
-from tune.winner import Winner, write_best_config
+from tune.space import Objective
+from tune.study import CONFIRMATION, open_study, read_study
+from tune.winner import Winner, count_looks, write_best_config
 
 CONFIG = small_space().config({"optimizer": "adam", "lr": 0.01, "hidden_size": 32})
 
@@ -54,3 +57,17 @@ def test_one_run_has_no_spread(tmp_path: Path) -> None:
 
 def test_a_winner_that_was_not_confirmed_has_its_value_alone(tmp_path: Path) -> None:
     assert len(head(tmp_path)) == 1
+
+
+def test_every_other_winner_is_another_look_at_the_test_data(tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    first = Winner(7, dataclasses.replace(CONFIG, seed=1000), tmp_path, a_report(2, 0.875))
+    fresh = dataclasses.replace(first, config=dataclasses.replace(CONFIG, seed=1001))
+    seen = [
+        count_looks(open_study(journal, CONFIRMATION, Objective()), winner)
+        for winner in (first, first, fresh, dataclasses.replace(fresh, trial=8), first)
+    ]
+    assert seen == [1, 1, 2, 3, 3]
+    study = read_study(journal, CONFIRMATION)
+    assert study is not None
+    assert study.user_attrs["looked_at_test"] == [[7, 1000], [7, 1001], [8, 1001]]

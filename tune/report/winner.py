@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from lstmcls.model_card import looks
 from tune.confirm import choose_candidates, rank_candidates
 from tune.intervals import LEVEL
 from tune.report.page import (
@@ -86,7 +87,7 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
     if test is not None:
         rest = f"{LEVEL:.0%} interval {interval_text(test['accuracy_interval'])}"
         yield _merit(
-            f"test accuracy, {test['rows']:,} texts, looked at once",
+            f"test accuracy, {test['rows']:,} texts, {looks(test)}",
             test["accuracy"], math.nan, rest,
         )  # fmt: skip
         if "difference" in test:
