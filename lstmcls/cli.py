@@ -26,8 +26,14 @@ class RunFailed(RuntimeError):
 
 
 def nearest(name: str, choices: Iterable[str], likeness: float = 0.5) -> str:
-    """`; did you mean 'x'?` for the closest of `choices`, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=likeness)
+    """`; did you mean 'x'?` for the closest of `choices`, or an empty string.
+
+    A choice that is `name`'s initials comes first: lr for learning_rate.
+    """
+    known = list(choices)
+    initials = "".join(word[:1] for word in str(name).split("_"))
+    close = [c for c in known if c == initials and len(c) > 1]
+    close += difflib.get_close_matches(str(name), known, n=1, cutoff=likeness)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

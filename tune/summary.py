@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 
 from lstmcls.artifact import Artifact
-from lstmcls.config import FIELDS, VARIANTS
+from lstmcls.config import FIELDS, VARIANTS, TrainConfig
 from lstmcls.dataset import Prepared, unlabelled
 from lstmcls.model_card import looks
 from tune.ablation import SWITCHES, ablation_text, analyse
@@ -29,13 +29,9 @@ def summary(outcome: Outcome) -> str:
     winner, space = outcome.winner, outcome.space
     metric = space.objective.metric
     assert winner is not None
-    settings = {k: v for k, v in winner.config.to_dict().items() if k != "seed"}
-    shown = ", ".join(
-        f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings.items()
-    )
     lines = [
         f"winner:  trial {winner.trial}, {winner.config.variant}",
-        f"         {shown}",
+        f"         {_settings(space, winner.config)}",
         f"{metric}: {winner.report['objective']:.4f} at epoch {winner.report['epoch']:g} "
         f"({outcome.prepared.info['rows']['val']:,} validation rows; it chose the winner)",
     ]
@@ -62,6 +58,18 @@ def summary(outcome: Outcome) -> str:
                 f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example)"
             )
     return "\n".join(lines)
+
+
+def _settings(space: SearchSpace, config: TrainConfig) -> str:
+    """The four switches, what was searched, and what else is not at its default."""
+    told = {*VARIANTS["plain"], *(parameter.field for parameter in space.parameters)}
+    settings = config.to_dict()
+    told |= {k for k, default in TrainConfig().to_dict().items() if settings[k] != default}
+    return ", ".join(
+        f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
+        for k, v in settings.items()
+        if k in told - {"seed"}
+    )
 
 
 def _linear_line(outcome: Outcome) -> list[str]:

@@ -114,6 +114,11 @@ def test_a_switch_beside_a_variant_wins() -> None:
     assert config_from({"variant": "improved", "dropout": 0.2}).variant == "improved"
 
 
+def test_a_setting_in_full_is_known_by_its_initials() -> None:
+    with pytest.raises(BadInput, match="learning_rate: no such setting; did you mean 'lr'"):
+        config_from({"learning_rate": 0.1})
+
+
 def test_all_faults_at_once_with_the_nearest_names() -> None:
     with pytest.raises(BadInput) as fault:
         config_from({"hiden_size": 3, "variant": "improve", "lr": "x", "layers": 0})

@@ -47,7 +47,8 @@ def test_the_winner_and_its_settings(prepared: Prepared) -> None:
     settings = dict(part.strip().split(" ") for part in lines[1].split(","))
     assert settings["lr"] == "0.0123456"
     assert (settings["hidden_size"], settings["optimizer"]) == ("32", "adam")
-    assert "seed" not in settings
+    assert settings["bidirectional"] == "True"
+    assert not settings.keys() & {"seed", "warmup", "report_every"}  # the last two at their default
     assert lines[2] == "val_accuracy: 0.8765 at epoch 1.5 (40 validation rows; it chose the winner)"
     assert lines[3:] == ["confirmation: none of its runs came to its end"]
 
