@@ -23,7 +23,7 @@ ADAM = {"optimizer": "adam", "lr": 0.01, "hidden_size": 32}
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(BadInput, match=r"pip install 'lstm-tune\[mlflow\]'"):
+    with pytest.raises(BadInput, match=r"pip install mlflow-skinny"):
         connect("mlruns")
 
 

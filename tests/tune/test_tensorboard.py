@@ -95,5 +95,5 @@ def test_a_resumed_search_has_nothing_twice(folder: Path, study: optuna.Study) -
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     require_tensorboard()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(BadInput, match=r"pip install 'lstm-tune\[tensorboard\]'"):
+    with pytest.raises(BadInput, match=r"pip install tensorboard"):
         require_tensorboard()
