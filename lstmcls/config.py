@@ -74,7 +74,6 @@ class TrainConfig:
     attention_pooling: bool = False  # a mean over time whose weights are learned, likewise
     ngrams: int = _within(0, 0, 5)  # longest n-gram of tokens whose evidence is added; 0: none
     token_dropout: float = _within(0.0, 0, 1, high_open=True)  # share of tokens left out
-
     max_length: int = _within(0, 0)  # tokens read of a text, from its start; 0: all there are
 
     # The optimization.

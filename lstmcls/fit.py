@@ -255,10 +255,13 @@ def _keep_best(state: TrainingState, report: Report, metric: str, mode: str) -> 
 
 
 def judged_rows(model: LSTMClassifier, data: TokenDataset, max_length: int) -> NDArray[np.float32]:
-    """Class probabilities [rows, classes], computed as a validation of `fit` is."""
+    """Class probabilities [rows, classes], computed as a validation of `fit` is.
+
+    `max_length`: tokens after which the training data were cut; so are longer rows here.
+    """
     device = next(model.parameters()).device
     with precision(model.config, device):
-        rows = data.on(device, model.config.max_length)
+        rows = data.on(device, model.config.longest(max_length))
         return class_probabilities(model, rows, model.config.pad_to(max_length))
 
 

@@ -16,7 +16,7 @@ from conftest import reviews, write_csv
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Prepared
+from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.evaluate import evaluate_files, evaluate_prepared, main
 from lstmcls.prepare import prepare
 from lstmcls.train import train
@@ -142,6 +142,17 @@ def test_a_folder_with_other_labels_is_refused(trained: Path, tmp_path: Path) ->
     folder = _other_folder(tmp_path / "d", rows)
     with pytest.raises(BadInput, match=r"its labels \(down, up\) are not the model's \(neg, pos\)"):
         main([str(trained), str(folder)])
+
+
+def test_rows_that_are_longer_than_the_model_reads_are_cut(
+    tmp_path: Path, tiny: TrainConfig
+) -> None:
+    shorter = _other_folder(tmp_path / "shorter", reviews(400), max_length=3)
+    longer = _other_folder(tmp_path / "longer", reviews(400))
+    list(train(load_prepared(shorter), tiny, tmp_path / "m"))
+    artifact = load_artifact(tmp_path / "m")
+    found = evaluate_prepared(artifact, longer, "val")
+    assert found["metrics"] == artifact.metrics["val"]
 
 
 @pytest.mark.parametrize("options", [{"tokenizer": "char"}, {"max_length": 5}, {"vocab_size": 20}])
