@@ -4,6 +4,7 @@
 #   benchmarks/preparations.sh REVIEWS.parquet FOLDER
 set -euo pipefail
 reviews=$1 folder=$2
+mkdir -p "$folder"
 while read -r options; do
   data=$folder/${options//[ -]/}
   # shellcheck disable=SC2086  # options are several words

@@ -306,7 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--warm-start", type=Path, metavar="RUN", help="enqueue another run's best configurations")
     add("--address", metavar="A", help="a Ray cluster to run on, auto inside one (default: here)")
     add("--tensorboard", action="store_true", help="write RUN/tensorboard/, live")
-    add("--mlflow", metavar="URI", help="write to an MLflow server, database or folder")
+    add("--mlflow", metavar="URI", help="write to an MLflow server or database")
     add("--quiet", action="store_true", help="print the result only")
     return parser
 
