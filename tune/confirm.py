@@ -21,7 +21,6 @@ from tune.intervals import mean_interval
 from tune.space import Objective, SearchSpace
 from tune.study import best_report, end_waiting, ranked
 
-SHARE = 0.4  # of budget.minutes that is kept back for the confirmation
 LARGEST = 2**53  # of the integers in the confirmation's points, which are stored as floats
 OVERTAKEN = "overtaken by a longer search"
 
@@ -52,22 +51,16 @@ class Candidate:
         }
 
 
-def search_share(space: SearchSpace) -> float:
-    """The part of budget.minutes that the search itself may take."""
-    return 1 - SHARE if space.confirm.top else 1.0
-
-
-def announcement(space: SearchSpace) -> str:
-    """What the user is told to expect after the search."""
-    top, seeds, minutes = space.confirm.top, space.confirm.seeds, space.budget.minutes
+def announcement(space: SearchSpace, kept: float | None) -> str:
+    """What the user is told to expect after the search; `kept`: seconds, None without end."""
+    top, seeds = space.confirm.top, space.confirm.seeds
     if not top:
         return "the best trial is written, without a confirmation"
     who = "the best trial" if top == 1 else f"the top {top}"
     text = f"confirmation of {who} on {seeds} fresh seed{'s' * (seeds > 1)}"
-    if minutes is None:
+    if kept is None:
         return text
-    kept = minutes * SHARE
-    return f"{text}, about {f'{kept:.2g} min' if kept >= 1 else f'{60 * kept:.2g} s'} kept back"
+    return f"{text}, about {f'{kept / 60:.2g} min' if kept >= 60 else f'{kept:.2g} s'} kept back"
 
 
 def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidate]:
@@ -115,6 +108,17 @@ def drop_outdated(study: optuna.Study, candidates: list[Candidate]) -> None:
         point = trial.params or trial.system_attrs.get("fixed_params", {})
         if point.get("candidate") not in numbers:
             end_waiting(study, trial.number, TrialState.FAIL, OVERTAKEN)
+
+
+def outdated(study: optuna.Study, points: list[dict[str, int]]) -> set[int]:
+    """The runs that ended and are none of `points`, or that the time cut short: they run again."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    current = {
+        trial.number
+        for trial in ended
+        if trial.params in points and trial.user_attrs.get("stopped") != OVERTAKEN
+    }
+    return {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()} - current
 
 
 def enqueue_points(study: optuna.Study, points: list[dict[str, int]]) -> None:

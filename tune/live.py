@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import optuna
@@ -49,7 +49,8 @@ class Display:
         self._began = time.monotonic()
         self._drawn = 0.0
         self._size = self._console.size
-        self._study: optuna.Study  # of the phase, as the four below
+        self._study: optuna.Study  # of the phase, as the five below
+        self._past: Collection[int] = ()
         self._total: int | None = None
         self._deadline: float | None = None
         self._then = ""
@@ -63,19 +64,23 @@ class Display:
         total: int | None = None,
         deadline: float | None = None,
         then: str = "",
+        past: Collection[int] = (),
     ) -> None:
         """Begin a part of the run: at most `total` trials, until `deadline` (monotonic clock).
 
-        `then` says what comes after it.
+        `then` says what comes after it; trials whose numbers are in `past` do not count.
         """
         self._study, self._total, self._deadline, self._then = study, total, deadline, then
+        self._past = past
         self._running.clear()
         self._look_for_best()
         if self._quiet:
             return
-        done = len([trial for trial in _trials(study) if trial.state.is_finished()])
+        done = len(self._ended())
         parts = [f"{total} trials"] if total else []
         parts += [f"{done} done"] if done else []
+        if deadline is not None:
+            parts.append(f"{_clock(max(0.0, deadline - time.monotonic()))} left")
         self.note(f"{study.study_name} begins" + (f": {', '.join(parts)}" if parts else ""))
         if self._console.is_interactive and self._live is None:
             self._live = Live(
@@ -89,7 +94,7 @@ class Display:
 
     def phase_ends(self, why: str | None) -> None:
         """`why` is what ended it before its trials ran out."""
-        parts = [part for part in (why, _counts(_trials(self._study))) if part]
+        parts = [part for part in (why, _counts(self._ended())) if part]
         self.note(f"{self._study.study_name} ends: {'; '.join(parts)}")
 
     def close(self) -> None:
@@ -150,26 +155,29 @@ class Display:
         return {name: value for name, value in params.items() if name not in self._apart}
 
     def _table(self) -> Group:
-        trials = _trials(self._study)
         lines: list[Text | Table] = [
-            Text(self._head(trials), style="bold"),
-            self._rows(trials),
+            Text(self._head(), style="bold"),
+            self._rows(),
             Text(self._best_line()),
-            Text(_counts(trials) or "none has ended yet"),
+            Text(_counts(self._ended()) or "none has ended yet"),
             Text(f"then: {self._then}", style="dim"),
         ]
         return Group(*lines)
 
-    def _head(self, trials: list[FrozenTrial]) -> str:
+    def _ended(self) -> list[FrozenTrial]:
+        trials = self._study.get_trials(deepcopy=False)
+        return [t for t in trials if t.state.is_finished() and t.number not in self._past]
+
+    def _head(self) -> str:
         now = time.monotonic()
-        done = len([trial for trial in trials if trial.state.is_finished()])
+        done = len(self._ended())
         parts = [f"{self._study.study_name} {_clock(now - self._began)}"]
         if self._deadline is not None:
             parts.append(f"{_clock(max(0.0, self._deadline - now))} left")
         parts.append(f"{done} of {self._total} trials" if self._total else f"{done} trials")
         return ", ".join([*parts, f"{len(self._running)} running"])
 
-    def _rows(self, trials: list[FrozenTrial]) -> Table:
+    def _rows(self) -> Table:
         """The running trials; where they are many for the terminal, each in a single line."""
         height, width = self._console.height - 7, self._console.width
         numbers = list(self._running)[: max(1, min(SHOWN, height))]
@@ -183,7 +191,8 @@ class Display:
         table.add_column("configuration")
         shown = _differing([self._params(number) for number in numbers])
         for number, params in zip(numbers, shown, strict=True):
-            config, curve = self._running[number], reports_of(trials[number])
+            config = self._running[number]
+            curve = reports_of(frozen_trial(self._study, number))
             values = [report["objective"] for report in curve]
             table.add_row(
                 str(number),
@@ -206,13 +215,8 @@ class Display:
         return f"best {self._objective.metric} {self._best[0]:.4f} (trial {self._best[1]})"
 
 
-def _trials(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False)
-
-
-def _counts(trials: Iterable[FrozenTrial]) -> str:
+def _counts(ended: list[FrozenTrial]) -> str:
     """`12 complete, 31 pruned, 1 failed: diverged`."""
-    ended = [trial for trial in trials if trial.state.is_finished()]
     states = Counter(trial.state for trial in ended)
     parts = [
         f"{states[state]} {state.name.lower()}"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lstmcls.cli import BadInput
+from lstmcls.cli import BadInput, nearest
 from lstmcls.config import VARIANTS, overridden, parse_settings
 from tune.space import SearchSpace, parse_space
+from tune.space.fixing import fix, points_of
+from tune.space.parameters import SETTABLE, field_value
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +33,27 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add("--cpus-per-trial", metavar="X", help="CPU cores a trial (default: the space's)")
     add("--gpus-per-trial", metavar="X", help="GPUs a trial, a fraction or auto")
     add("--seed", metavar="N", help="of the search (default: the space's)")
-    add("--set", action="append", default=[], metavar="K=V", help="fix a training setting")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="fix a setting, also a searched one",
+    )
+
+
+# The key of a space that an option sets, as a fault of it names it.
+_KEYS = {
+    "trials": "budget.trials",
+    "minutes": "budget.minutes",
+    "target": "budget.target",
+    "cpus_per_trial": "resources.cpu",
+    "gpus_per_trial": "resources.gpu",
+    "concurrency": "resources.concurrency",
+    "objective": "objective.metric",
+    "seed": "seed",
+    "data": "data",
+}
 
 
 def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> SearchSpace:
@@ -37,27 +62,69 @@ def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> S
     Raises:
         BadInput: an option's value does not fit.
     """
-    mapping, settings = space.to_dict(), parse_settings(args.set)
-    budget: dict[str, Any] = mapping["budget"]
-    resources: dict[str, Any] = mapping["resources"]
-    for section, name, value in (
-        (budget, "trials", args.trials),
-        (budget, "minutes", args.minutes),
-        (budget, "target", args.target),
-        (resources, "cpu", args.cpus_per_trial),
-        (resources, "gpu", args.gpus_per_trial),
-        (resources, "concurrency", args.concurrency),
-        (mapping, "objective", args.objective),
-        (mapping, "seed", args.seed),
-        (mapping, "data", args.data),
-    ):
-        if value is not None:
-            section[name] = value
-    mapping["fixed"] = overridden(mapping["fixed"], settings)
-    searched = [p.name for p in space.parameters if p.field in VARIANTS["plain"]]
-    if "variant" in settings and searched:  # they would override it in every trial
-        raise BadInput(
-            f"--set variant: {source} searches {', '.join(searched)}; set these one by one, "
+    settings = _settings(space, args.set, source)
+    mapping = _fixed(space, settings).to_dict()
+    given = {option: key for option, key in _KEYS.items() if getattr(args, option) is not None}
+    for option, key in given.items():
+        section, _, name = key.partition(".")
+        value = getattr(args, option)
+        if name and option != "objective":  # which takes its own mode along
+            mapping[section][name] = value
+        else:
+            mapping[section] = value
+    if mapping["asha"] and settings.get("epochs", math.inf) < mapping["asha"]["grace_epochs"]:
+        mapping["asha"] = False  # there is no time at which to stop a trial early
+    typed = {f"{source}: {key}: ": f"--{o.replace('_', '-')}: " for o, key in given.items()}
+    try:
+        return parse_space(mapping, source)
+    except BadInput as fault:
+        raise BadInput(*(_as_typed(message, typed) for message in fault.messages)) from None
+
+
+def _as_typed(message: str, typed: Mapping[str, str]) -> str:
+    """A fault of a key that an option set, under the option's name."""
+    for key, option in typed.items():
+        if message.startswith(key):
+            return option + message.removeprefix(key)
+    return message
+
+
+def _settings(space: SearchSpace, stated: Sequence[str], source: str) -> dict[str, Any]:
+    """The values of `--set`, each in its setting's type.
+
+    Raises:
+        BadInput: every one that does not fit, a line each.
+    """
+    settings: dict[str, Any] = {}
+    faults = []
+    for name, value in parse_settings(stated).items():
+        if name not in SETTABLE:
+            faults.append(f"--set {name}: no such setting{nearest(name, SETTABLE)}")
+            continue
+        try:
+            settings[name] = field_value(name, value)
+        except BadInput as fault:
+            faults.append(f"--set {name}: {fault.messages[0]}")
+    fields = {parameter.field: parameter.name for parameter in space.parameters}
+    switches = [fields[name] for name in VARIANTS["plain"] if name in fields]
+    if "variant" in settings and switches and "variant" not in fields:
+        faults.append(  # they would override it in every trial
+            f"--set variant: {source} searches {', '.join(switches)}; set these one by one, "
             "or use a space without them"
         )
-    return parse_space(mapping, source)
+    if faults:
+        raise BadInput(*faults)
+    return settings
+
+
+def _fixed(space: SearchSpace, settings: Mapping[str, Any]) -> SearchSpace:
+    """The space with `settings` fixed; what searched them is searched no more."""
+    parameters = space.parameters
+    for name, value in settings.items():
+        parameters = fix(parameters, name, value)
+    return dataclasses.replace(
+        space,
+        parameters=parameters,
+        enqueue=tuple(points_of(space.enqueue, parameters)),
+        fixed=overridden(space.fixed, settings),
+    )

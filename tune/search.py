@@ -24,6 +24,7 @@ from lstmcls.artifact import load_artifact
 from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, nearest, run
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
+from tune.budget import require_no_less
 from tune.cluster import nodes, start_ray
 from tune.data import prepared_folder, remarks, require_same_data, stored_frame
 from tune.journal import repair_journal
@@ -41,7 +42,7 @@ from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
 from tune.storage import check_storage
 from tune.store import as_place
-from tune.study import SEARCH, read_study
+from tune.study import CONFIRMATION, SEARCH, read_study
 from tune.summary import comparison, example, summary
 from tune.tensorboard import TensorBoard, require_tensorboard
 from tune.warm_start import warm_start_points
@@ -191,10 +192,14 @@ def _search(
             display.note(f"{name}: a last line cut short ({dropped} bytes) was dropped")
         if study := read_study(folder.journal, SEARCH):
             require_same_data(study, prepared.folder)
+            studies = [study, *filter(None, [read_study(folder.journal, CONFIRMATION)])]
+            require_no_less(space.budget, load_space(str(folder.space)).budget, studies)
     points: list[dict[str, Any]] = []
     if args.warm_start is not None:
         points, left_out = warm_start_points(space, existing_run(args.warm_start))
-        for line in [f"{len(points)} configurations of {args.warm_start} enqueued", *left_out]:
+        then = " after the space's first point" if space.enqueue else ""
+        tried = f"{len(points)} configurations of {args.warm_start} are tried first{then}"
+        for line in [tried, *left_out]:
             display.note(f"warm start: {line}")
     with replacing(folder.space) as path:
         path.write_text(space.to_yaml(), encoding="utf-8")
@@ -303,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--resume", type=as_place, metavar="DIR", help="go on with the run in DIR or s3://...")
     add("--auto-resume", action="store_true", help="go on with what --out holds, or begin there")
-    add("--warm-start", type=Path, metavar="RUN", help="enqueue another run's best configurations")
+    add("--warm-start", type=Path, metavar="RUN", help="try another run's best five first")
     add("--address", metavar="A", help="a Ray cluster to run on, auto inside one (default: here)")
     add("--tensorboard", action="store_true", help="write RUN/tensorboard/, live")
     add("--mlflow", metavar="URI", help="write to an MLflow server or database")

@@ -18,6 +18,7 @@ from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
 from lstmcls.linear import linear_metrics
 from tune import confirm, winner
+from tune.budget import left, used_up
 from tune.data import data_digest
 from tune.intervals import LEVEL
 from tune.live import Display
@@ -27,7 +28,7 @@ from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.scheduler import StudyASHA, replay
 from tune.searcher import Bridge, Tracker
-from tune.sittings import begin_sitting, seconds_spent
+from tune.sittings import begin_sitting
 from tune.space import Objective, SearchSpace
 from tune.stop import Stop
 from tune.store import StoreFault
@@ -81,14 +82,15 @@ class Session:
         self.share, self.display, self.trackers, self.mirror = share, display, trackers, mirror
         self.search = open_study(run.journal, SEARCH, space.objective)
         self.confirmation = open_study(run.journal, CONFIRMATION, space.objective)
-        self._spent = seconds_spent([self.search, self.confirmation])
         self._started = time.monotonic()
+        self._left = left(space, self.search, self.confirmation)  # of the budget, at this start
         self._interrupted = False
         if "data" not in self.search.user_attrs:
             self.search.set_user_attr("data", data_digest(prepared.folder))
         begin_sitting(self.search, command)
         points = space.grid() if space.sampler.name == "grid" else space.enqueue
-        enqueue(self.search, [*points, *more_points])
+        # The first is the baseline; what another run found good comes before all the rest.
+        enqueue(self.search, [*points[:1], *more_points, *points[1:]])
         for study in (self.search, self.confirmation):
             if numbers := requeue_unfinished(study):
                 display.note(f"{study.study_name}: {len(numbers)} unfinished trials go on")
@@ -150,10 +152,13 @@ class Session:
             scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
             for number, epoch in replay(scheduler, self.search, space).items():
                 end_waiting(self.search, number, TrialState.PRUNED, f"asha at epoch {epoch:g}")
-        stop = self._stop(confirm.search_share(space), space.budget.target)
+        if why := used_up(space.budget, self.search, self._left):
+            self.display.note(f"search: {why}")
+            return
+        stop = self._stop(self._left.search, space.budget.target)
         for _, report in ranked(self.search, space.objective)[:1]:
             stop.saw(report["objective"])
-        then = confirm.announcement(space)
+        then = confirm.announcement(space, self._left.kept)
         self.display.phase(self.search, space.budget.trials, stop.deadline, then)
         self._run(
             Bridge(
@@ -178,10 +183,11 @@ class Session:
             return []
         confirm.drop_outdated(study, candidates)
         points = confirm.confirmation_points(space, candidates)
+        past = confirm.outdated(study, points)
         confirm.enqueue_points(study, points)
-        stop = self._stop(1.0, None)
+        stop = self._stop(self._left.all, None)
         then = "one look at the test data, and the winner is written"
-        self.display.phase(study, len(points), stop.deadline, then)
+        self.display.phase(study, len(points), stop.deadline, then, past)
         self._run(
             Bridge(
                 study=study,
@@ -224,10 +230,9 @@ class Session:
             f"`python -m tune.search --resume {shlex.quote(self.run.named)}`"
         )
 
-    def _stop(self, share: float, target: float | None) -> Stop:
-        minutes, deadline = self.space.budget.minutes, None
-        if minutes is not None:
-            deadline = self._started + minutes * 60 * share - self._spent
+    def _stop(self, seconds: float | None, target: float | None) -> Stop:
+        """`seconds` from the start of this sitting."""
+        deadline = None if seconds is None else self._started + seconds
         return Stop(self.space.objective, deadline, target)
 
     def _confirmed(self, candidate: confirm.Candidate) -> winner.Winner:

@@ -56,8 +56,16 @@ _PARAMETERS = {bool: "boolean", int: "Int64", float: "float64", str: "string"}
 
 
 def trials_table(studies: Sequence[optuna.Study], objective: Objective) -> pd.DataFrame:
-    """study, number, state, why it stopped, what was spent, params_*, best_* and last_* metrics."""
-    trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
+    """study, number, state, why it stopped, what was spent, params_*, best_* and last_* metrics.
+
+    Points that are in the queue and were never begun have no row.
+    """
+    trials = [
+        (study, trial)
+        for study in studies
+        for trial in study.get_trials(deepcopy=False)
+        if trial.params or trial.state != TrialState.WAITING
+    ]
     rows = [{"study": study.study_name, **_trial_row(trial, objective)} for study, trial in trials]
     kinds: dict[str, set[type]] = {}
     for _, trial in trials:

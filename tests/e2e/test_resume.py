@@ -194,6 +194,12 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert len(trials(run)) == 4
     assert not unfinished(run)
     assert "confirmed on fresh seeds" in longer.out
+    less = search(tmp_path, "--resume", run, "--trials", 3)
+    assert less.process.returncode == 2
+    assert "--trials 3: counts all trials of the run, and 4 have begun" in less.err
+    again = search(tmp_path, "--resume", run)
+    assert again.process.returncode == 0
+    assert "search: all of its 4 trials have been; a larger --trials goes on with it" in again.err
     narrow = write_space(
         tmp_path / "narrow.yaml",
         prepared_folder,
@@ -205,7 +211,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert warm.process.returncode == 0, warm.err
     best = max(t.value for t in trials(run) if t.value is not None)
     fits = [t for t in trials(run) if t.params["hidden_size"] == 4]
-    assert f"{len(fits)} configurations of {run} enqueued" in warm.err
+    assert f"{len(fits)} configurations of {run} are tried first" in warm.err
     assert warm.err.count("does not fit") == 4 - len(fits)
     assert {t.params["lr"] for t in fits} <= {t.params["lr"] for t in trials(tmp_path / "warm")}
     assert best > 0

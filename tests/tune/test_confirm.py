@@ -20,6 +20,7 @@ from tune.confirm import (
     confirmation_points,
     drop_outdated,
     enqueue_points,
+    outdated,
     rank_candidates,
     suggest_run,
 )
@@ -50,16 +51,16 @@ def outline(candidates: list[Candidate]) -> list[tuple[int, bool]]:
 
 
 @pytest.mark.parametrize(
-    ("top", "minutes", "says"),
+    ("top", "kept", "says"),
     [
-        (2, 10, "confirmation of the top 2 on 2 fresh seeds, about 4 min kept back"),
-        (1, 0.5, "confirmation of the best trial on 2 fresh seeds, about 12 s kept back"),
+        (2, 240, "confirmation of the top 2 on 2 fresh seeds, about 4 min kept back"),
+        (1, 12, "confirmation of the best trial on 2 fresh seeds, about 12 s kept back"),
         (3, None, "confirmation of the top 3 on 2 fresh seeds"),
-        (0, 10, "the best trial is written, without a confirmation"),
+        (0, 0, "the best trial is written, without a confirmation"),
     ],
 )
-def test_what_is_announced(top: int, minutes: float | None, says: str) -> None:
-    assert announcement(space(top, budget={"trials": 4, "minutes": minutes})) == says
+def test_what_is_announced(top: int, kept: float | None, says: str) -> None:
+    assert announcement(space(top), kept) == says
 
 
 # Who.
@@ -187,6 +188,21 @@ def test_queued_runs_of_overtaken_candidates_fail_and_may_come_back(folder: Path
     enqueue_points(study, confirmation_points(the_space, [first, second]))
     waiting = study.get_trials(states=(TrialState.WAITING,))
     assert [t.system_attrs["fixed_params"]["candidate"] for t in waiting] == [5, 0]
+
+
+def test_what_an_earlier_sitting_ran_and_no_longer_counts(folder: Path) -> None:
+    the_space = space(seeds=1)
+    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
+    first, second = candidates(the_space)
+    points = confirmation_points(the_space, [first, second])
+    enqueue_points(study, points)
+    assert outdated(study, points) == set()
+    for state in (TrialState.COMPLETE, TrialState.PRUNED):
+        trial = study.ask()
+        suggest_run([first, second], trial)
+        finish(study, trial.number, state, "", 0.5 if state == TrialState.COMPLETE else None)
+    assert outdated(study, points) == {1}  # cut short by the time: it runs again
+    assert outdated(study, points[1:]) == {0, 1}  # the first is overtaken
 
 
 def test_an_interrupted_run_of_an_overtaken_candidate_is_dropped_too(folder: Path) -> None:

@@ -69,7 +69,7 @@ def happens(display: Display, study: optuna.Study) -> None:
     """One of everything."""
     search = Search(study, display)
     display.note("starting Ray")
-    display.phase(study, 10, time.monotonic() + 600, THEN)
+    display.phase(study, 10, time.monotonic() + 600.5, THEN)
     display.tick()
     search.report(search.start(), 0.5, math.nan)
     display.retried(search.start(), "worker died: x; tried again")
@@ -90,7 +90,7 @@ def test_without_a_terminal_every_event_is_a_plain_line(
     assert all(char == "\n" or char.isprintable() for char in err)
     assert [line.split(" ", 1)[1].rstrip() for line in err.splitlines()] == [
         "starting Ray",
-        "search begins: 10 trials",
+        "search begins: 10 trials, 10:00 left",
         "trial 0 epoch 1/3: val_accuracy 0.5000, best 0.5000 (trial 0)",
         "trial 0 epoch 2/3: val_accuracy nan, best 0.5000 (trial 0)",
         "trial 1 worker died: x; tried again",
@@ -123,6 +123,19 @@ def test_a_resumed_search_begins_with_what_was_done(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("search begins: 5 trials, 2 done")
     assert lines[1].endswith("val_accuracy 0.6250, best 0.7500 (trial 0)")
+
+
+def test_runs_that_no_longer_count_are_not_counted(
+    study: optuna.Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(study, SPACE.suggest, [0.75])
+    finished(study, SPACE.suggest, [0.5], TrialState.PRUNED)
+    display = Display(SPACE, quiet=False)
+    display.phase(study, 3, past={1})
+    display.phase_ends(None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("search begins: 3 trials, 1 done")
+    assert lines[1].endswith("search ends: 1 complete")
 
 
 def test_less_may_be_better(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

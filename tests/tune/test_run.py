@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 import pytest
 from fakes import a_report, asked, finished, in_memory, opened, small_space
@@ -124,13 +125,60 @@ def test_a_variant_takes_the_place_of_the_switches_that_the_space_fixes() -> Non
         with_options(load_space("ablation"), arguments({"set": {"variant": "plain"}}), "ablation")
 
 
+def test_a_searched_setting_that_is_set_is_searched_no_more() -> None:
+    found = with_options(load_space("full"), arguments({"set": {"optimizer": "adam"}}), "full")
+    names = {parameter.name: parameter for parameter in found.parameters}
+    assert not {"optimizer", "lr_sgd", "momentum", "nesterov", "weight_decay"} & set(names)
+    assert names["lr_adam"].when == {}
+    assert found.enqueue[0]["lr_adam"] == 0.004  # the baseline is what it was
+    momentum = with_options(load_space("full"), arguments({"set": {"momentum": 0.9}}), "full")
+    nesterov = next(p for p in momentum.parameters if p.name == "nesterov")
+    assert nesterov.when == {"optimizer": ("sgd",)}  # its parent's own condition
+
+
+@pytest.mark.parametrize("name", ["full", "night", "notebook", "ablation"])
+def test_any_setting_of_a_space_can_be_set(name: str) -> None:
+    space = load_space(name)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for parameter in space.parameters:
+        value = list(parameter.values() or parameter.bounds())[-1]
+        found = with_options(space, arguments({"set": {parameter.field: value}}), name)
+        assert parameter.field not in {p.field for p in found.parameters}
+        for _ in range(20):
+            config = found.suggest(study.ask())
+            assert getattr(config, parameter.field) == value
+
+
+def test_epochs_too_few_to_stop_early() -> None:
+    assert (
+        with_options(load_space("full"), arguments({"set": {"epochs": 0.1}}), "full").asha is None
+    )
+
+
+def test_faults_are_told_as_they_were_typed() -> None:
+    typed = {
+        "trials": "x", "minutes": -1, "gpus_per_trial": "al", "objective": "val_acc", "seed": 2**40,
+    }  # fmt: skip
+    with pytest.raises(BadInput) as fault:
+        with_options(small_space(), arguments(typed), "small")
+    assert [message.split(": ")[0] for message in fault.value.messages] == [
+        "--objective", "--trials", "--minutes", "--gpus-per-trial", "--seed",
+    ]  # fmt: skip
+    with pytest.raises(BadInput) as fault:
+        with_options(small_space(), arguments({"set": {"lr": "fast", "hiden_size": 8}}), "small")
+    assert fault.value.messages == (
+        "--set lr: expected a number, got 'fast'",
+        "--set hiden_size: no such setting; did you mean 'hidden_size'?",
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"trails": 4}, "trails: no such option of a search; did you mean 'trials'"),
         ({"space": {"spac": {}}}, "did you mean 'space'"),
         ({"space": "fulll"}, "did you mean 'full'"),
-        ({"trials": 0}, "budget.trials"),
+        ({"trials": 0}, "--trials: expected"),
         ({"resume": "none"}, "not the folder of a search"),
         ({"data": pd.DataFrame({"comment": ["a"], "label": [1]})}, "no text column"),
         ({"data": pd.DataFrame({"text": ["a", 1], "label": [0, 1]})}, "Parquet cannot hold"),

@@ -103,7 +103,7 @@ def test_a_time_is_read_as_slurm_reads_it(limit: str) -> None:
         (["--name", "a/b"], "--name a/b: expected letters"),
         (["--name", "a;id"], "--name a;id: expected letters"),
         (["--shared", "shared"], "--shared shared: expected an absolute path"),
-        (["--trials", "0"], "budget.trials"),
+        (["--trials", "0"], "--trials: expected at least 1"),
     ],
 )
 def test_bad_options(words: list[str], says: str) -> None:

@@ -19,7 +19,7 @@ from pandas.api import types
 from lstmcls.config import FIELDS
 from lstmcls.metrics import OBJECTIVES
 from tune.run_folder import RunFolder
-from tune.study import CONFIRMATION, open_study
+from tune.study import CONFIRMATION, open_study, requeue
 from tune.tables import reports_table, settings_table, trials_table, write_tables
 
 folder = pytest.fixture(in_memory)
@@ -35,7 +35,8 @@ def study(folder: Path) -> optuna.Study:
     finished(study, SPACE.suggest, [0.25], TrialState.PRUNED, **ADAM)
     finished(study, SPACE.suggest, [], TrialState.FAIL)
     asked(study, SPACE, None)
-    study.enqueue_trial(SGD)
+    requeue(study, asked(study, SPACE, None)[0].number)
+    study.enqueue_trial(SGD)  # never begun: it has no row
     return study
 
 
