@@ -88,12 +88,14 @@ def save_artifact(
     config: TrainConfig,
     prepared: Prepared,
     metrics: Mapping[str, Any],
+    title: str = "",
 ) -> None:
     """Write the artifact to `folder`, whole, in the place of what was there.
 
     Args:
         metrics: plain values, such as `{"val": {...}, "epoch": 3.0, "threads": 1}`. Where it
             lacks `per_class` and `prepared` holds the validation split, that is computed.
+        title: of the model card; the folder's name where it is empty.
 
     Raises:
         BadInput: the weights do not fit the config and the data.
@@ -120,7 +122,7 @@ def save_artifact(
         tokenizer.save(str(temporary / "tokenizer.json"))
         _write(temporary / "labels.json", _json(artifact.labels))
         _write(temporary / "metrics.json", _json(artifact.metrics))
-        card = model_card(folder.resolve().name, config, artifact.labels, artifact.metrics)
+        card = model_card(title or folder.resolve().name, config, artifact.labels, artifact.metrics)
         _write(temporary / "README.md", card)
 
 

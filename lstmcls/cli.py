@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -23,6 +25,34 @@ class BadInput(ValueError):
 
 class RunFailed(RuntimeError):
     """The input was fine, the work failed all the same; the message says why and what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Options whose faults are one line as well; help that keeps its lines as they are written.
+
+    Raises:
+        BadInput: from `parse_args`, where argparse would print its usage and exit.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        near = ""
+        if unknown := re.match(r"unrecognized arguments: (-[\w-]*)", message):
+            near = nearest(unknown[1], self._all_options())
+        elif choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            near = nearest(choice[1], re.findall(r"[^', ]+", choice[2]))
+        raise BadInput(f"{message}{near or f'; {self.prog} --help tells more'}")
+
+    def _all_options(self) -> set[str]:
+        """Those of subcommands too: what they do not know is told by the whole."""
+        options = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    options |= parser._all_options()
+        return options
 
 
 def nearest(name: str, choices: Iterable[str], likeness: float = 0.5) -> str:
@@ -52,8 +82,9 @@ def run(main: Callable[[], int]) -> None:
     try:
         status = main()
     except BadInput as fault:
-        for message in fault.messages:
-            print(f"error: {message}", file=sys.stderr)
+        for message in fault.messages:  # which may quote what somebody's file holds
+            line = "".join(char if char.isprintable() else "\ufffd" for char in message)
+            print(f"error: {line}", file=sys.stderr)
         status = BAD_INPUT
     except RunFailed as fault:
         print(f"failed: {fault}", file=sys.stderr)

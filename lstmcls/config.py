@@ -137,6 +137,11 @@ class TrainConfig:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
+def variant_title(variant: str) -> str:
+    """`TrainConfig.variant` for people who have not read what `custom` means."""
+    return "custom, none of the six named networks" if variant == "custom" else variant
+
+
 FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrainConfig)}
 
 

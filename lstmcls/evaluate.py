@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lstmcls.artifact import Artifact, finite, load_artifact, read_metrics, trained_on
-from lstmcls.cli import OK, BadInput, nearest, parse_in_any_order, run
+from lstmcls.cli import OK, BadInput, Parser, nearest, parse_in_any_order, run
 from lstmcls.dataset import TokenDataset, load_prepared
 from lstmcls.metrics import classification_metrics, confusion, per_class
 from lstmcls.reading import Source, open_file
@@ -169,16 +169,15 @@ def _show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 _EPILOG = """\
 examples:
-  python -m lstmcls.evaluate models/shop data/shop
-  python -m lstmcls.evaluate models/shop labelled.csv --label stars --json"""
+  python -m lstmcls.evaluate models/shop checked.csv --text comment --label stars
+  python -m lstmcls.evaluate models/one data/shop --json   # which it was trained on"""
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lstmcls.evaluate",
         description=__doc__,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a trained model")
     parser.add_argument(

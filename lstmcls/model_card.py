@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lstmcls.config import TrainConfig
+from lstmcls.config import TrainConfig, variant_title
 from lstmcls.metrics import METRICS
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
@@ -20,8 +20,8 @@ def model_card(
     data = metrics.get("data", {})
     parts = [
         f"# {escaped(name)}",
-        f"An LSTM text classifier (variant: {escaped(config.variant)}) that assigns a text to "
-        f"one of {len(labels)} classes: {', '.join(escaped(label) for label in labels)}. "
+        f"An LSTM text classifier (variant: {escaped(variant_title(config.variant))}) that assigns "
+        f"a text to one of {len(labels)} classes: {', '.join(escaped(label) for label in labels)}. "
         "PyTorch weights in safetensors format; nothing in this folder runs code when loaded.",
         "## How to use",
         "```\n"

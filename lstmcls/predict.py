@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, 
 
 from lstmcls.allocator import keep_freed_memory
 from lstmcls.artifact import CHUNK, DEVICES, Artifact, choose_device, load_artifact
-from lstmcls.cli import OK, BadInput, RunFailed, parse_in_any_order, run
+from lstmcls.cli import OK, BadInput, Parser, RunFailed, parse_in_any_order, run
 from lstmcls.files import replacing
 from lstmcls.reading import BATCH_CHARACTERS, Source, open_file
 
@@ -106,6 +106,8 @@ def _chunks(source: Source) -> Iterator[list[str]]:
 def _stdin() -> Iterator[list[str]]:
     # A person at a keyboard waits for each answer; a pipe does not.
     size = 1 if sys.stdin.isatty() else CHUNK
+    if size == 1:
+        print("a text a line; Ctrl-D ends", file=sys.stderr)
     lines = map(_decoded, enumerate(iter(sys.stdin.buffer.readline, b""), 1))
     while chunk := list(islice(lines, size)):
         yield chunk
@@ -173,21 +175,27 @@ examples:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lstmcls.predict",
         description=__doc__,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a trained model")
     parser.add_argument(
-        "texts", nargs="*", metavar="TEXT", help="texts (default: lines of standard input)"
+        "texts",
+        nargs="*",
+        default=[],
+        metavar="TEXT",
+        help="texts (default: lines of standard input)",
     )
     parser.add_argument(
         "--file", type=Path, metavar="F", help="CSV, TSV, JSON lines or Parquet file of texts"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="F", help=f"write to a file ({', '.join(OUT_ENDINGS)})"
+        "--out",
+        type=Path,
+        metavar="F",
+        help=f"file to write ({', '.join(OUT_ENDINGS)}); an earlier one is replaced",
     )
     parser.add_argument("--text", metavar="COL", help="column of the texts (default: detected)")
     parser.add_argument(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstmcls import builtin, passes
-from lstmcls.cli import OK, BadInput, nearest, run
+from lstmcls.cli import OK, BadInput, Parser, nearest, run
 from lstmcls.files import replacing_folder
 from lstmcls.reading import ENDINGS, LABEL_NAMES, TEXT_NAMES, Source, open_file
 from lstmcls.splitting import DROPPED, FATES, FORMAT, SPLITS, TEST, TRAIN, sample, split_rows
@@ -224,11 +224,10 @@ dataset.json. It is replaced only where it is empty or a prepared folder."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lstmcls.prepare",
         description="Clean, split and tokenize labelled texts for training.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     names = " or ".join(builtin.NAMES)

@@ -33,6 +33,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 ENDINGS = ".csv, .tsv, .jsonl, .ndjson, .json (each also with .gz), .parquet"
+SHOWN = 200  # characters of a file's columns in a message
 _COLUMNS_FROM = 100  # JSON lines: objects looked at to learn the columns
 
 
@@ -84,17 +85,34 @@ def open_file(
         columns, read = _csv_columns(path), _csv_batches
     else:
         raise BadInput(f"{path}: unknown file ending; expected {ENDINGS}")
-    text = _column(path, "text", text, TEXT_NAMES, columns)
-    label = _column(path, "label", label, LABEL_NAMES, columns) if labelled else None
-    if text == label:
-        raise BadInput(f"{path}: column '{text}' cannot be both the text and the label")
+    text, label = find_columns(path, columns, text, label, labelled)
     return Source(path.name, (path,), text, label, lambda: read(path, text, label))
 
 
+def find_columns(
+    source: Path | str,
+    columns: Sequence[str],
+    text: str | None = None,
+    label: str | None = None,
+    labelled: bool = True,
+) -> tuple[str, str | None]:
+    """The columns of texts and of labels: those that are named, or those with a usual name.
+
+    Raises:
+        BadInput: there are none such; `source` begins the message.
+    """
+    text = _column(source, "text", text, TEXT_NAMES, columns)
+    label = _column(source, "label", label, LABEL_NAMES, columns) if labelled else None
+    if text == label:
+        raise BadInput(f"{source}: column '{text}' cannot be both the text and the label")
+    return text, label
+
+
 def _column(
-    path: Path, role: str, wanted: str | None, names: Sequence[str], columns: Sequence[str]
+    path: Path | str, role: str, wanted: str | None, names: Sequence[str], columns: Sequence[str]
 ) -> str:
-    present = f"columns: {', '.join(columns) or 'none'}"
+    listed = ", ".join(columns) or "none"
+    present = f"columns: {listed if len(listed) <= SHOWN else listed[:SHOWN] + '…'}"
     if wanted is not None:
         if wanted not in columns:
             raise BadInput(f"{path}: no column '{wanted}' ({present}){nearest(wanted, columns)}")

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lstmcls.allocator import keep_freed_memory
 from lstmcls.artifact import DEVICES, NEEDED, OWN_FILES, choose_device, save_artifact
-from lstmcls.cli import OK, BadInput, RunFailed, run
+from lstmcls.cli import OK, BadInput, Parser, RunFailed, run
 from lstmcls.config import FIELDS, VARIANTS, TrainConfig, load_config
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.fit import Diverged, Report, TrainingState, fit
@@ -140,17 +140,20 @@ variant=NAME sets the first four at once; NAME is one of
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lstmcls.train",
         description="Train one classifier on prepared data and keep it as it was at its best.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="prepared folder (lstmcls.prepare)"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the trained model"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the model's folder; an earlier one is replaced",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML of settings")
     parser.add_argument(
@@ -192,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluate = shlex.join(["python", "-m", "lstmcls.evaluate", str(options.out), str(options.data)])
     print(
         f"{options.out}: validation accuracy {best.val['accuracy']:.4f} after {best.epoch:g} "
-        f"epochs; on the test split: {evaluate}"
+        f"epoch{'s' * (best.epoch != 1)}; on the test split: {evaluate}"
     )
     return OK
 

@@ -21,6 +21,7 @@ from lstmcls.cli import BadInput, nearest
 from lstmcls.dataset import Prepared, read_info
 from lstmcls.files import replacing, replacing_folder
 from lstmcls.prepare import OWN_FILES, prepare
+from lstmcls.reading import find_columns
 from lstmcls.splitting import FORMAT
 from tune.resources import Share
 from tune.run_folder import RESULTS
@@ -105,12 +106,16 @@ def fetched(uri: str) -> Path:
     return copy if found.type == FileType.Directory else copy / found.base_name
 
 
-def stored_frame(frame: pd.DataFrame) -> Path:
+def stored_frame(frame: pd.DataFrame, text: str | None = None, label: str | None = None) -> Path:
     """`frame` as a Parquet file under results/prepared/, the same one for the same content.
 
     Raises:
-        BadInput: a column that Parquet cannot hold.
+        BadInput: a column that Parquet cannot hold, or none of that name or of a usual one.
     """
+    try:
+        find_columns("data", [str(name) for name in frame.columns], text, label)
+    except BadInput as fault:
+        raise BadInput(fault.messages[0].replace("with --", "with the argument ")) from None
     content = hashlib.sha256(repr(list(frame.columns)).encode())
     try:
         content.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
@@ -148,9 +153,11 @@ def remarks(prepared: Prepared, space: SearchSpace, share: Share) -> Iterator[st
     seconds = first * len(train.ids) / RATE
     minutes = space.budget.minutes
     if minutes is not None and not share.gpu and seconds > LATE * minutes * 60:
+        settings = f"first_report{' and asha.grace_epochs' if space.asha else ''}"
         yield (
-            f"a first report takes {first:g} epochs, {seconds:,.0f} s or more of a CPU core; in a "
-            f"copy of the space first_report and asha.grace_epochs of {first / 20:g} make it sooner"
+            f"a first report takes {first:g} epoch{'s' * (first != 1)}, {seconds:,.0f} s or more "
+            f"of a CPU core; in a copy of the space {settings} of {first / 20:g} "
+            f"{'make' if space.asha else 'makes'} it sooner"
         )
 
 

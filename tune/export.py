@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import shutil
 from pathlib import Path
 
 from lstmcls.artifact import load_artifact
-from lstmcls.cli import OK, BadInput, run
+from lstmcls.cli import OK, BadInput, Parser, run
 from lstmcls.files import replacing_folder, require_new
-from lstmcls.model_card import onnx_section
+from lstmcls.model_card import model_card, onnx_section
 from lstmcls.onnx import write_onnx
 from tune.run_folder import existing_run
 
@@ -38,20 +37,20 @@ def export(run_path: Path, to: Path, onnx: bool = False) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(to) as temporary:
             shutil.copytree(folder.best, temporary, dirs_exist_ok=True)
+            card = model_card(to.resolve().name, artifact.config, artifact.labels, artifact.metrics)
             if onnx:
                 write_onnx(artifact, temporary / "model.onnx")
-                with open(temporary / "README.md", "a", encoding="utf-8") as card:
-                    card.write("\n" + onnx_section(artifact.config))
+                card += "\n" + onnx_section(artifact.config)
+            (temporary / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{to}: cannot be written ({error.strerror})") from None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tune.export",
         description="Copy a run's winner to a folder that lstmcls.predict and evaluate take.",
         epilog="example:\n  python -m tune.export results/full-20260101-120000 --to models/reviews",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a search")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")

@@ -14,6 +14,8 @@ LOGGERS = ("ray", "ray.tune", "tune", "optuna", "py.warnings")
 def logged_to(path: Path) -> Iterator[None]:
     """While inside, loggers and whatever prints write to `path`; afterwards all is as before."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
+    # It looks for files that Ray is not asked to write, trial by trial.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     before = [(logger, logger.handlers, logger.propagate) for logger in loggers]
     with open(path, "a", encoding="utf-8", buffering=1) as log:
         handler = logging.StreamHandler(log)

@@ -25,6 +25,7 @@ from tune.study import SEARCH, best_report, reports_of
 
 Key = tuple[str, int]  # a study and the number of a trial, and when that started
 
+LONGEST = 200  # characters of MLflow's own words
 PAUSE = 60.0  # seconds after a fault
 AT_ONCE = 500  # metrics in one request; MLflow takes 1000
 CURVES = ("train_loss", *OBJECTIVES, "epoch", "tokens")
@@ -32,7 +33,7 @@ STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}  # MLflo
 
 
 def connect(uri: str) -> Any:
-    """An MlflowClient of the tracking server, database or folder at `uri`.
+    """An MlflowClient of the tracking server or database at `uri`.
 
     Raises:
         BadInput: the package is missing, or nothing answers at `uri`.
@@ -52,7 +53,7 @@ def connect(uri: str) -> Any:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except (MlflowException, OSError, ValueError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:LONGEST]
         raise BadInput(f"--mlflow {uri}: cannot be used ({why})") from None
     return client
 
@@ -162,7 +163,7 @@ class MLflow:
             yield
         except (MlflowException, OSError) as error:
             self._pause = time.monotonic() + PAUSE
-            why = (str(error).splitlines() or [type(error).__name__])[0]
+            why = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:LONGEST]
             self._say(f"MLflow: {why}; what is missing is written later")
 
 

@@ -21,7 +21,7 @@ import torch
 from optuna.trial import TrialState
 
 from lstmcls.artifact import load_artifact
-from lstmcls.cli import INTERRUPTED, OK, BadInput, RunFailed, nearest, run
+from lstmcls.cli import INTERRUPTED, OK, BadInput, Parser, RunFailed, nearest, run
 from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.files import replacing
 from tune.budget import require_no_less
@@ -80,7 +80,7 @@ def arguments(options: Mapping[str, Any]) -> argparse.Namespace:
     if isinstance(args.set, Mapping):
         args.set = [f"{name}={value}" for name, value in args.set.items()]
     if isinstance(args.data, pd.DataFrame):
-        args.data = str(stored_frame(args.data))
+        args.data = str(stored_frame(args.data, args.text, args.label))
     return args
 
 
@@ -291,11 +291,10 @@ prints its path. Ctrl-C ends the search and saves all; a second Ctrl-C stops at 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tune.search",
         description="Search for the best LSTM text classifier for your data.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_search_options(parser)
     add = parser.add_argument

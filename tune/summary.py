@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 
 from lstmcls.artifact import Artifact
-from lstmcls.config import FIELDS, VARIANTS, TrainConfig
+from lstmcls.config import FIELDS, VARIANTS, TrainConfig, variant_title
 from lstmcls.dataset import Prepared, unlabelled
 from lstmcls.model_card import looks
 from tune.ablation import SWITCHES, ablation_text, analyse
@@ -30,15 +30,15 @@ def summary(outcome: Outcome) -> str:
     metric = space.objective.metric
     assert winner is not None
     lines = [
-        f"winner:  trial {winner.trial}, {winner.config.variant}",
+        f"winner:  trial {winner.trial}, {variant_title(winner.config.variant)}",
         f"         {_settings(space, winner.config)}",
         f"{metric}: {winner.report['objective']:.4f} at epoch {winner.report['epoch']:g} "
-        f"({outcome.prepared.info['rows']['val']:,} validation rows; it chose the winner)",
+        f"({outcome.prepared.info['rows']['val']:,} validation rows; {_which(outcome)})",
     ]
     if not outcome.candidates:
         why = "off" if not space.confirm.top else "none of its runs came to its end"
         return "\n".join([*lines, f"confirmation: {why}", *_linear_line(outcome)])
-    lines.append(f"confirmed on fresh seeds, {metric}:")
+    lines.append(f"confirmed on fresh seeds, {metric}, mean ± half of its {LEVEL:.0%} interval:")
     lines += [_candidate_line(candidate) for candidate in outcome.candidates]
     lines += _linear_line(outcome)
     if outcome.test is not None:
@@ -54,10 +54,18 @@ def summary(outcome: Outcome) -> str:
         if "difference" in test:
             low, high = test["difference_interval"]
             lines.append(
-                f"against the baseline on test: {test['difference']:+.4f}, "
+                f"test accuracy against the baseline's: {test['difference']:+.4f}, "
                 f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example)"
             )
     return "\n".join(lines)
+
+
+def _which(outcome: Outcome) -> str:
+    """Which run the weights are of: a confirmed winner's value in the search was another."""
+    if not outcome.candidates:
+        return "it chose the winner"
+    runs = len(outcome.candidates[0].runs)
+    return "its run on a fresh seed" if runs == 1 else f"the best of its {runs} on fresh seeds"
 
 
 def _settings(space: SearchSpace, config: TrainConfig) -> str:
@@ -82,9 +90,11 @@ def _linear_line(outcome: Outcome) -> list[str]:
     ours = winner.report["objective"]
     if outcome.candidates:
         ours = outcome.candidates[0].summary()["mean"]
-    better = ", better than the winner" if objective.better(value, ours) else ""
+    # As they are shown: what looks the same is not called better.
+    better = objective.better(round(value, 4), round(ours, 4))
     return [
-        f"a linear model (TF-IDF, logistic regression), {objective.metric}: {value:.4f}{better}"
+        f"a linear model (TF-IDF, logistic regression), {objective.metric}: {value:.4f}"
+        + ", better than the winner" * better
     ]
 
 
@@ -94,7 +104,8 @@ def _candidate_line(candidate: Candidate) -> str:
     if not math.isnan(figures["deviation"]):
         spread = f" ± {figures['half_width']:.4f} (deviation {figures['deviation']:.4f})"
     mark = ", the baseline" if candidate.baseline else ""
-    return f"  trial {candidate.trial}{mark}: {figures['mean']:.4f}{spread}, {figures['runs']} runs"
+    runs = f"{figures['runs']} run{'s' * (figures['runs'] > 1)}"
+    return f"  trial {candidate.trial}{mark}: {figures['mean']:.4f}{spread}, {runs}"
 
 
 def comparison(space: SearchSpace, search: optuna.Study) -> str | None:
@@ -143,4 +154,6 @@ def example(artifact: Artifact, prepared: Prepared) -> str:
     label = artifact.labels[int(probabilities.argmax())]
     truth = artifact.labels[int(val.labels[row])]
     shown = text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
-    return f"example: «{shown}» is {label} ({probabilities.max():.2f}; labelled {truth})"
+    return (
+        f"example (its tokens): «{shown}» is {label} ({probabilities.max():.2f}; labelled {truth})"
+    )

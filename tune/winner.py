@@ -92,29 +92,38 @@ def export(
         **extra,
     }
     save_artifact(
-        run.best, weights=weights, config=winner.config, prepared=prepared, metrics=metrics
+        run.best,
+        weights=weights,
+        config=winner.config,
+        prepared=prepared,
+        metrics=metrics,
+        title=run.name,
     )
 
 
 def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> None:
     """Write best.yaml, which `lstmcls.train --config` accepts; `extra` as for `export`."""
     value, metric = winner.report["objective"], extra["objective"]
-    head = f"# {run.name}, trial {winner.trial}: {metric} {value:.6f} ({winner.config.variant})\n"
+    seed = f" on seed {winner.config.seed}" if "test" in extra else ""
+    head = (
+        f"# {run.name}, trial {winner.trial} ({winner.config.variant}){seed}: "
+        f"{metric} {value:.6f}\n"
+    )
     if "test" in extra:
         confirmed, test = extra["confirmation"][0], extra["test"]
         several = confirmed["runs"] > 1
-        spread = f" ± {confirmed['deviation']:.4f} (standard deviation)" if several else ""
+        spread = f", standard deviation {confirmed['deviation']:.4f}" if several else ""
         low, high = test["accuracy_interval"]
         head += (
-            f"# on {confirmed['runs']} fresh seed{'s' * several}: {metric} "
-            f"{confirmed['mean']:.4f}{spread}\n"
+            f"# on {confirmed['runs']} fresh seed{'s' * several}: "
+            f"{'mean ' * several}{metric} {confirmed['mean']:.4f}{spread}\n"
             f"# test accuracy {test['accuracy']:.4f}, {extra['level']:.0%} interval "
             f"[{low:.4f}, {high:.4f}], {test['rows']:,} rows\n"
         )
         if "difference" in test:
             low, high = test["difference_interval"]
             head += (
-                f"# against the baseline on test: {test['difference']:+.4f}, "
+                f"# test accuracy against the baseline's: {test['difference']:+.4f}, "
                 f"{extra['level']:.0%} interval [{low:+.4f}, {high:+.4f}], paired by text\n"
             )
     with replacing(run.best_config) as path:

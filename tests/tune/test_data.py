@@ -135,6 +135,16 @@ def test_a_frame_is_stored_once_for_one_content(home: Path) -> None:
     assert load_prepared(made(str(path))).labels == ["neg", "pos"]
 
 
+def test_a_frame_whose_columns_are_not_known_is_told_in_words_of_python(home: Path) -> None:
+    frame = pd.DataFrame({"comment": ["good"], "stars": [1]})
+    with pytest.raises(BadInput, match=r"^data: no text column; .*name it with the argument text"):
+        stored_frame(frame)
+    with pytest.raises(BadInput, match=r"data: no column 'star' .*did you mean 'stars'"):
+        stored_frame(frame, "comment", "star")
+    assert not (home / "results").exists()
+    assert stored_frame(frame, "comment", "stars").is_file()
+
+
 def test_a_frame_with_an_index_and_missing_texts(home: Path) -> None:
     frame = pd.read_csv("shop.csv").set_index(pd.Index(range(100, 160)))
     frame.loc[103, "text"] = None
@@ -223,7 +233,7 @@ def test_what_the_data_make_of_a_search_is_said(prepared: Prepared) -> None:
     assert list(remarks(other, space, CPU)) == [cut]
     seconds = len(train.ids) / RATE
     short = small_space(budget={"minutes": seconds / 60 / LATE * 0.9})
-    assert "a first report takes 1 epochs" in list(remarks(prepared, short, CPU))[-1]
+    assert "a first report takes 1 epoch, " in list(remarks(prepared, short, CPU))[-1]
     assert list(remarks(prepared, short, Share(1, 0.5, 2))) == [said]
     longer = small_space(budget={"minutes": seconds / 60 / LATE * 1.1})
     assert list(remarks(prepared, longer, CPU)) == [said]

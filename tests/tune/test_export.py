@@ -28,7 +28,11 @@ def run(tmp_path: Path, trained: Path) -> Path:
 def test_the_winner_is_copied(run: Path, tmp_path: Path) -> None:
     export(run, tmp_path / "models" / "mine")
     exported = {p.name: p.read_bytes() for p in (tmp_path / "models" / "mine").iterdir()}
-    assert exported == {p.name: p.read_bytes() for p in (run / "best").iterdir()}
+    card = exported.pop("README.md").decode()
+    there = {p.name: p.read_bytes() for p in (run / "best").iterdir()}
+    assert card.splitlines()[1:] == there.pop("README.md").decode().splitlines()[1:]
+    assert card.startswith("# mine\n")  # not the run's name
+    assert exported == there
 
 
 def test_with_onnx_the_card_tells_how_to_run_it(
@@ -38,7 +42,8 @@ def test_with_onnx_the_card_tells_how_to_run_it(
     names = {p.name for p in (tmp_path / "mine").iterdir()}
     assert names == {p.name for p in (run / "best").iterdir()} | {"model.onnx"}
     card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith((run / "best" / "README.md").read_text(encoding="utf-8"))
+    before = (run / "best" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# mine" + before[before.index("\n") :])
     monkeypatch.chdir(tmp_path / "mine")
     found: dict[str, NDArray[np.float32]] = {}
     exec(card.split("```python\n")[1].split("```")[0], found)

@@ -69,12 +69,13 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
     }  # fmt: skip
     lines = summary(outcome(prepared, candidates=candidates, test=test)).splitlines()
     half = 4.302653 * 0.0625 / math.sqrt(3)
+    assert lines[2].endswith("(40 validation rows; the best of its 3 on fresh seeds)")
     assert lines[3:] == [
-        "confirmed on fresh seeds, val_accuracy:",
+        "confirmed on fresh seeds, val_accuracy, mean ± half of its 95% interval:",
         f"  trial 7: 0.8125 ± {half:.4f} (deviation 0.0625), 3 runs",
-        "  trial 0, the baseline: 0.5000, 1 runs",
+        "  trial 0, the baseline: 0.5000, 1 run",
         "test accuracy: 0.8250, 95% interval 0.8000 to 0.8500 (1,234 rows, looked at once)",
-        "against the baseline on test: +0.0500, 95% interval -0.0100 to +0.1100 "
+        "test accuracy against the baseline's: +0.0500, 95% interval -0.0100 to +0.1100 "
         "(paired by example)",
     ]
     asked = small_space(objective="val_f1")
@@ -82,7 +83,10 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
     assert "\ntest f1: 0.7500\n" in text
 
 
-@pytest.mark.parametrize(("value", "better"), [(0.8, ""), (0.9, ", better than the winner")])
+@pytest.mark.parametrize(
+    ("value", "better"),
+    [(0.8, ""), (0.9, ", better than the winner"), (0.8125 + 1e-5, "")],  # shown as equal
+)
 def test_a_linear_model_is_shown_beside_it(prepared: Prepared, value: float, better: str) -> None:
     candidates = [Candidate(7, CONFIG, baseline=True, runs=runs(0.875, 0.75, 0.8125))]
     shown = f"a linear model (TF-IDF, logistic regression), val_accuracy: {value:.4f}{better}"
@@ -165,8 +169,8 @@ def test_the_example_is_a_validation_text_and_what_the_model_says(
     artifact, val = load_artifact(trained), prepared.splits["val"]
     probabilities = artifact.row_probabilities(val)
     line = example(artifact, prepared)
-    assert line.startswith("example: «")
-    text, said = line.removeprefix("example: «").split("» is ")
+    assert line.startswith("example (its tokens): «")
+    text, said = line.removeprefix("example (its tokens): «").split("» is ")
     assert len(text) <= WIDTH
     row = int(abs(val.lengths - 20).argmin())
     assert text.split() == artifact.tokenizer.decode(val.ids[slice(*val.offsets[row:][:2])]).split()

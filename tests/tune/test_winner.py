@@ -37,8 +37,8 @@ def confirmed(*values: float) -> dict[str, Any]:
 
 def test_a_confirmed_winner_says_how_sure_its_figures_are(tmp_path: Path) -> None:
     assert head(tmp_path, **confirmed(0.875, 0.75, 0.8125)) == [
-        f"# {tmp_path.name}, trial 7: val_accuracy 0.875000 (improved)",
-        "# on 3 fresh seeds: val_accuracy 0.8125 ± 0.0625 (standard deviation)",
+        f"# {tmp_path.name}, trial 7 (improved) on seed 0: val_accuracy 0.875000",
+        "# on 3 fresh seeds: mean val_accuracy 0.8125, standard deviation 0.0625",
         "# test accuracy 0.8250, 95% interval [0.8000, 0.8500], 1,234 rows",
     ]
 
@@ -47,7 +47,8 @@ def test_the_difference_to_the_baseline_has_a_line_of_its_own(tmp_path: Path) ->
     figures = confirmed(0.875, 0.75)
     figures["test"] |= {"difference": 0.0125, "difference_interval": (-0.005, 0.03)}
     assert head(tmp_path, **figures)[3] == (
-        "# against the baseline on test: +0.0125, 95% interval [-0.0050, +0.0300], paired by text"
+        "# test accuracy against the baseline's: +0.0125, "
+        "95% interval [-0.0050, +0.0300], paired by text"
     )
 
 

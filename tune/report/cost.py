@@ -19,7 +19,8 @@ SHOWN = 200  # failed trials
 def section(record: Record) -> str:
     groups: dict[str, list[FrozenTrial]] = {}
     for trial in record.trials:
-        groups.setdefault(f"search, {outcome(trial)}", []).append(trial)
+        unseen = "" if reports_of(trial) else ", before a first report"
+        groups.setdefault(f"search, {outcome(trial)}{unseen}", []).append(trial)
     if record.confirmation is not None:
         runs = [t for t in record.confirmation.get_trials(deepcopy=False) if reports_of(t)]
         groups |= {"confirmation": runs} if runs else {}

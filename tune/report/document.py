@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def _sections(record: Record) -> Iterator[str]:
 
 
 def _lead(record: Record) -> str:
-    data = Path(str(record.space.data)).name
+    # Of data that the search itself prepared, without the digest at the end of the folder's name.
+    data = re.sub(r"-[0-9a-f]{8}$", "", Path(str(record.space.data)).name)
     return (
         f"A search for the {'highest' if record.objective.mode == 'max' else 'lowest'} "
         f"{metric_title(record.objective)} on {data}: {amount(len(record.trials), 'trial')}, "

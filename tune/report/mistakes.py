@@ -53,7 +53,8 @@ def section(record: Record) -> str:
     probabilities = artifact.row_probabilities(val)
     if matrix is None:
         parts += _matrix(confusion(probabilities, val.labels), artifact.labels, "validation")
-    return section_html(title, *parts, *_mistakes(artifact, val, probabilities))
+    split = "" if matrix is None else ", not the test texts of the matrix"
+    return section_html(title, *parts, *_mistakes(artifact, val, probabilities, split))
 
 
 def _matrix(matrix: list[list[int]], labels: Sequence[str], split: str) -> list[str]:
@@ -118,7 +119,7 @@ def _heatmap(counts: NDArray[np.integer[Any]], labels: Sequence[str]) -> go.Figu
 
 
 def _mistakes(
-    artifact: Artifact, val: TokenDataset, probabilities: NDArray[np.float32]
+    artifact: Artifact, val: TokenDataset, probabilities: NDArray[np.float32], split: str = ""
 ) -> list[str]:
     predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != val.labels)
@@ -127,8 +128,8 @@ def _mistakes(
     if not len(order):
         return [head, text_html(f"None: all {len(val):,} validation texts are classified rightly.")]
     lead = (
-        f"Of the {len(wrong):,} mistakes on {len(val):,} validation texts. A text reads as the "
-        "network does: in tokens, cut at its limit. Some labels are wrong themselves."
+        f"Of the {len(wrong):,} mistakes on {len(val):,} validation texts{split}. A text reads as "
+        "the network does: in tokens, cut at its limit. Some labels are wrong themselves."
     )
     items = []
     for row in order:

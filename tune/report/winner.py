@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from lstmcls.config import variant_title
 from lstmcls.model_card import looks
 from tune.confirm import choose_candidates, rank_candidates
 from tune.intervals import LEVEL
@@ -28,7 +29,10 @@ def section(record: Record) -> str:
     if trial is None:
         return section_html("The winner", note_html("There is none: no trial has reported yet."))
     variant = record.space.config(trial.params).variant
-    parts = [text_html(f"Trial {trial.number}, network {variant}."), *_warnings(record)]
+    parts = [
+        text_html(f"Trial {trial.number}, network {variant_title(variant)}."),
+        *_warnings(record),
+    ]
     candidates = _confirmed(record)
     parts.append(f'<dl class="merits">{"".join(_merits(record, candidates))}</dl>')
     if candidates:
@@ -76,6 +80,7 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
         if trial.number == record.winner:
             of = amount(len(record.ranked), "trial")
             place = f"the best of {of}, so likely too good" if rank == 1 else f"rank {rank} of {of}"
+            place = place if len(record.ranked) > 1 else "the only trial"
             rest = f"epoch {report['epoch']:g}; {place}"
             yield _merit(f"{metric} in the search", report["objective"], math.nan, rest)
     linear = (record.metrics or {}).get("linear")
@@ -90,9 +95,12 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
             f"test accuracy, {test['rows']:,} texts, {looks(test)}",
             test["accuracy"], math.nan, rest,
         )  # fmt: skip
+        if (name := record.objective.metric.removeprefix("val_")) != "accuracy":
+            title = metric_title(record.objective).replace("validation", "test")
+            yield _merit(title, number(test.get(name)), math.nan, "of the same look")
         if "difference" in test:
             rest = f"{LEVEL:.0%} interval {interval_text(test['difference_interval'], '+')}"
-            title = f"test accuracy above the baseline's {test['baseline_accuracy']:.4f}"
+            title = f"test accuracy against the baseline's {test['baseline_accuracy']:.4f}"
             shown = f"{test['difference']:+.4f}"
             yield _merit(title, shown, math.nan, f"{rest}, paired by text")
         elif any(c["baseline"] for c in candidates[:1]):

@@ -107,14 +107,15 @@ class Parameter:
         return all(name in values and values[name] in self.when[name] for name in self.when)
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameter as a file states it, everything said."""
-        spec: dict[str, Any] = {"field": self.field}
+        """The parameter as a file states it."""
         if self.kind == "categorical":
-            spec = {self.kind: list(self.choices), **spec}
+            spec: dict[str, Any] = {self.kind: list(self.choices)}
         else:
-            spec = {self.kind: [self.low, self.high], "log": self.log, **spec}
-            if self.step is not None:
-                spec["step"] = self.step
+            spec = {self.kind: [self.low, self.high]}
+            spec |= {"log": True} if self.log else {}
+            spec |= {"step": self.step} if self.step is not None else {}
+        if self.field != self.name:
+            spec["field"] = self.field
         if self.when:
             spec["when"] = {parent: list(allowed) for parent, allowed in self.when.items()}
         return spec

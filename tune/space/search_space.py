@@ -155,7 +155,10 @@ def load_space(name_or_path: str) -> SearchSpace:
         source = path.name
         known = sorted(file.stem for file in SPACES.glob("*.yaml"))
         if path.stem not in known or path.parent != SPACES:
-            near = nearest(Path(name_or_path).stem, known) or f"; known: {', '.join(known)}"
+            near = (
+                nearest(Path(name_or_path).stem, known, likeness=0.6)
+                or f"; known: {', '.join(known)}"
+            )
             raise BadInput(f"{name_or_path}: no such file or search space{near}")
     faults = Faults(source)
     return _parse(read_yaml(path, faults), faults)

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from lstmcls.cli import INTERRUPTED, OK, RunFailed, run
+from lstmcls.cli import INTERRUPTED, OK, Parser, RunFailed, run
 from tune.submit import k8s, slurm
 from tune.submit.fetch import fetch
 from tune.submit.jobs import ADDRESS, Jobs
@@ -152,11 +152,10 @@ def _example(name: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tune.submit",
         description="Run the search on a cluster.",
         epilog=f"examples:\n{''.join(map(_example, _COMMANDS))}\n{_NOTE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     commands = {}
@@ -166,7 +165,6 @@ def _parser() -> argparse.ArgumentParser:
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
             epilog=f"example:\n{_example(name)}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         commands[name].set_defaults(command=function, address="")
     commands["job"].add_argument(
