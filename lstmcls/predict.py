@@ -1,6 +1,8 @@
 """Label and probability of texts: arguments, lines of standard input, or a file of any size.
 
-On standard output a line is `label`, `probability` and `text`, separated by tabs.
+On standard output a line is `label`, `probability` and `text`, separated by tabs. The file that
+--out names has a row for each row of --file, in its order, with the columns text, label,
+probability and a probability_... of every label; other columns stay behind.
 """
 
 from __future__ import annotations

@@ -73,8 +73,16 @@ def test_the_run_folder_is_complete(finished: Driver, prepared_folder: Path) -> 
 def test_what_it_says(finished: Driver) -> None:
     assert "this machine has none" in finished.err  # a GPU was asked for
     assert "\x1b" not in finished.err + finished.out
-    for words in ("winner:", "confirmed on fresh seeds", "95% interval", "example: «", "the base"):
+    for words in (
+        "winner:",
+        "confirmed on fresh seeds",
+        "95% interval",
+        "(its tokens): «",
+        "the base",
+    ):
         assert words in finished.out
+    log = (finished.folder / "run/search.log").read_text(encoding="utf-8")
+    assert "Failed to fetch metrics" not in log  # Ray's search for files that nobody writes
     metrics = json.loads((finished.folder / "run/best/metrics.json").read_text(encoding="utf-8"))
     assert f"val_accuracy: {metrics['linear']['accuracy']:.4f}" in finished.out
     assert finished.out.strip().splitlines()[-1].endswith(str(finished.folder / "run"))

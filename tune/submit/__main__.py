@@ -134,12 +134,14 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
     "slurm": (
         _slurm,
         "print a Slurm batch script",
-        "--nodes 4 --cpus-per-node 16 --time 4:00:00 > shop.sbatch",
+        "--shared /shared --data shop.csv --name shop --nodes 4 --cpus-per-node 16 "
+        "--time 4:00:00 > shop.sbatch",
     ),
     "k8s": (
         _k8s,
         "print a Kubernetes resource (KubeRay's RayJob)",
-        "--image REGISTRY/lstm-tune --claim shared --nodes 4 > shop.yaml",
+        "--image REGISTRY/lstm-tune --claim shared --data /shared/shop.csv --name shop "
+        "--nodes 4 > shop.yaml",
     ),
 }
 _NOTE = """\
