@@ -137,7 +137,7 @@ def in_turns(share: Share) -> Iterator[str]:
     if shared and shutil.which(MPS) and not (pipes / "control").exists():
         yield (
             f"trials use the GPU in turns; after `{MPS} -d` they run side by side, "
-            "several times as fast together (docs/benchmarks.md)"
+            "several times as fast together (docs/speed.md)"
         )
 
 
