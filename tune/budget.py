@@ -49,7 +49,7 @@ def begun(search: optuna.Study) -> int:
 def used_up(budget: Budget, search: optuna.Study, left: Left) -> str | None:
     """Why the search itself cannot go on and what lets it, in words; None where it can."""
     if budget.trials is not None and begun(search) >= budget.trials:
-        return f"all of its {budget.trials} trials have been; a larger --trials goes on with it"
+        return f"all of its {budget.trials} trials have run; a larger --trials goes on with it"
     if left.search is not None and left.search <= 0:
         return f"its part of the {budget.minutes:g} minutes is over; more --minutes go on with it"
     return None

@@ -199,7 +199,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert "--trials 3: counts all trials of the run, and 4 have begun" in less.err
     again = search(tmp_path, "--resume", run)
     assert again.process.returncode == 0
-    assert "search: all of its 4 trials have been; a larger --trials goes on with it" in again.err
+    assert "search: all of its 4 trials have run; a larger --trials goes on with it" in again.err
     narrow = write_space(
         tmp_path / "narrow.yaml",
         prepared_folder,

@@ -178,6 +178,27 @@ def test_a_winner_that_was_not_the_searchs_best_is_not_called_so(folder: Path) -
     assert "the best of" not in shown
 
 
+def test_a_winner_by_f1_has_its_test_f1_too(folder: Path) -> None:
+    record = of_trials(folder, small_space(objective="val_f1"), {"objectives": [0.5]})
+    test = {"rows": 9, "accuracy": 0.79, "f1": 0.5432, "accuracy_interval": [0.76, 0.82]}
+    metrics = {"trial": 0, "confirmation": [confirmation()], "test": test}
+    shown = text_of(winner.section(dataclasses.replace(record, metrics=metrics)))
+    assert "test F1 (macro) 0.5432" in shown
+    assert "epoch 1; the only trial" in shown
+
+
+def test_data_that_the_search_prepared_are_named_without_their_digest(folder: Path) -> None:
+    run = a_run(folder / "run", 1, data="/x/results/prepared/shop-2c4bf03b")
+    assert "accuracy on shop: 1 trial" in text_of(write_report(run).read_text(encoding="utf-8"))
+
+
+def test_a_trial_that_the_time_ended_before_its_first_report(folder: Path) -> None:
+    ended = {"objectives": [], "state": TrialState.PRUNED, "why": "time is up"}
+    record = of_trials(folder, small_space(), {"objectives": [0.5]}, ended)
+    shown = text_of(cost.section(record))
+    assert "search, stopped early, before a first report 1 0" in shown
+
+
 def test_one_confirming_run_has_no_interval(folder: Path) -> None:
     record = of_trials(folder, small_space(), {"objectives": [0.5]})
     one = confirmation(runs=1, mean=0.8, deviation=None, half_width=None, values=[0.8])
