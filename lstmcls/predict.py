@@ -1,8 +1,8 @@
 """Label and probability of texts: arguments, lines of standard input, or a file of any size.
 
 On standard output a line is `label`, `probability` and `text`, separated by tabs. The file that
---out names has a row for each row of --file, in its order, with the columns text, label,
-probability and a probability_... of every label; other columns stay behind.
+--out names has the rows and columns of --file, and the columns label, probability and a
+probability_... of every label; where the file has such a column, it is called given_label there.
 """
 
 from __future__ import annotations
@@ -51,32 +51,63 @@ def predictions(artifact: Artifact, texts: Sequence[str]) -> list[Row]:
     ]
 
 
+def _names(source: Source, labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(the file's columns and what they are called beside ours, the names of ours)."""
+    ours = ["label", "probability", *(f"probability_{label}" for label in labels)]
+    theirs: dict[str, str] = {}
+    for column in source.columns:
+        name = column
+        while name in (*ours, "probabilities") or (name != column and name in source.columns):
+            name = f"given_{name}"
+        theirs[column] = name
+    return theirs, ours
+
+
 @contextmanager
-def _writing(out: Path, labels: Sequence[str]) -> Iterator[Writer]:
+def _writing(out: Path, labels: Sequence[str], source: Source) -> Iterator[Writer]:
     """A function that appends rows to `out`, which appears whole when all are written."""
-    names = ["text", "label", "probability", *(f"probability_{label}" for label in labels)]
+    theirs, ours = _names(source, labels)
+    rows_of_file = source.rows()
+
+    def beside(row: Row) -> Row:
+        """What the file says in the row of which `row` is the prediction."""
+        given = next(rows_of_file)
+        return {name: given.get(column) for column, name in theirs.items()}
 
     def flat(row: Row) -> list[Any]:
-        return [row["text"], row["label"], row["probability"], *row["probabilities"].values()]
+        given = [
+            value if column in source.types else _plain(value)
+            for column, value in zip(theirs, beside(row).values(), strict=True)
+        ]
+        return [*given, row["label"], row["probability"], *row["probabilities"].values()]
 
     with replacing(out) as path:
         if out.suffix.lower() == ".parquet":
-            kinds = [pa.string(), pa.string()] + [pa.float64()] * (len(names) - 2)
-            schema = pa.schema(list(zip(names, kinds, strict=True)))
+            kinds = [source.types.get(column, pa.string()) for column in theirs]
+            kinds += [pa.string()] + [pa.float64()] * (len(ours) - 1)
+            schema = pa.schema(list(zip([*theirs.values(), *ours], kinds, strict=True)))
             with pq.ParquetWriter(path, schema) as parquet:
                 yield lambda rows: parquet.write_table(
                     pa.Table.from_pylist(
-                        [dict(zip(names, flat(row), strict=True)) for row in rows], schema
+                        [dict(zip(schema.names, flat(row), strict=True)) for row in rows], schema
                     )
                 )
             return
         with open(path, "w", encoding="utf-8", newline="") as file:
             if out.suffix.lower() == ".csv":
                 writer = csv.writer(file)
-                writer.writerow(names)
+                writer.writerow([*theirs.values(), *ours])
                 yield lambda rows: writer.writerows(map(flat, rows))
             else:
-                yield lambda rows: file.writelines(_json_line(row) + "\n" for row in rows)
+                yield lambda rows: file.writelines(
+                    _json_line(beside(row) | {k: v for k, v in row.items() if k != "text"}) + "\n"
+                    for row in rows
+                )
+
+
+def _plain(value: Any) -> str | None:
+    """A value of a JSON object, as the text that a table holds."""
+    return value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
 
 
 @contextmanager
@@ -89,7 +120,7 @@ def _printing(as_json: bool) -> Iterator[Writer]:
 
 
 def _json_line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False)
+    return json.dumps(row, ensure_ascii=False, default=str)  # a time, say
 
 
 def _chunks(source: Source) -> Iterator[list[str]]:
@@ -231,7 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             t.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for t in options.texts
         ]
         batches = [given] if given else _stdin()
-    writing = _writing(options.out, artifact.labels) if options.out else _printing(options.json)
+    writing = (
+        _writing(options.out, artifact.labels, source) if options.out else _printing(options.json)
+    )
     done = 0
     try:
         with writing as write:

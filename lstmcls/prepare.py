@@ -16,8 +16,9 @@ import numpy as np
 
 from lstmcls import builtin, passes
 from lstmcls.cli import OK, BadInput, Parser, nearest, run
+from lstmcls.columns import LABEL_NAMES, TEXT_NAMES
 from lstmcls.files import replacing_folder
-from lstmcls.reading import ENDINGS, LABEL_NAMES, TEXT_NAMES, Source, open_file
+from lstmcls.reading import ENDINGS, Source, open_file
 from lstmcls.splitting import DROPPED, FATES, FORMAT, SPLITS, TEST, TRAIN, sample, split_rows
 from lstmcls.tokenizer import (
     KINDS,

@@ -10,8 +10,8 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -20,10 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstmcls.cli import BadInput, nearest
+from lstmcls.columns import find_columns
 from lstmcls.labels import label_name
 
-TEXT_NAMES = ("text", "review", "sentence", "content")
-LABEL_NAMES = ("label", "sentiment", "class", "target")
 BATCH_ROWS = 1000
 BATCH_CHARACTERS = 4_000_000
 PARQUET_BUFFER = 1 << 20  # bytes
@@ -33,8 +32,10 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 ENDINGS = ".csv, .tsv, .jsonl, .ndjson, .json (each also with .gz), .parquet"
-SHOWN = 200  # characters of a file's columns in a message
 _COLUMNS_FROM = 100  # JSON lines: objects looked at to learn the columns
+
+
+Row = dict[str, Any]
 
 
 class Batch(NamedTuple):
@@ -56,6 +57,9 @@ class Source:
     text_column: str
     label_column: str | None
     batches: Callable[[], Iterator[Batch]]
+    columns: tuple[str, ...] = ()
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of columns, where known
+    rows: Callable[[], Iterator[Row]] = lambda: iter(())  # whole rows, as many as texts
 
 
 def open_file(
@@ -77,54 +81,26 @@ def open_file(
     suffixes = [s.lower() for s in path.suffixes]
     ending = "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
     kind = ending.removesuffix(".gz")
+    types: dict[str, pa.DataType] = {}
     if ending in _PARQUET:
-        columns, read = _parquet_columns(path), _parquet_batches
+        types = _parquet_types(path)
+        columns, read, rows = list(types), _parquet_batches, _parquet_rows
     elif kind in _JSON:
-        columns, read = _json_columns(path), _json_batches
+        columns, read, rows = _json_columns(path), _json_batches, _json_rows
     elif kind in _DELIMITERS:
-        columns, read = _csv_columns(path), _csv_batches
+        columns, read, rows = _csv_columns(path), _csv_batches, _csv_dicts
     else:
         raise BadInput(f"{path}: unknown file ending; expected {ENDINGS}")
     text, label = find_columns(path, columns, text, label, labelled)
-    return Source(path.name, (path,), text, label, lambda: read(path, text, label))
-
-
-def find_columns(
-    source: Path | str,
-    columns: Sequence[str],
-    text: str | None = None,
-    label: str | None = None,
-    labelled: bool = True,
-) -> tuple[str, str | None]:
-    """The columns of texts and of labels: those that are named, or those with a usual name.
-
-    Raises:
-        BadInput: there are none such; `source` begins the message.
-    """
-    text = _column(source, "text", text, TEXT_NAMES, columns)
-    label = _column(source, "label", label, LABEL_NAMES, columns) if labelled else None
-    if text == label:
-        raise BadInput(f"{source}: column '{text}' cannot be both the text and the label")
-    return text, label
-
-
-def _column(
-    path: Path | str, role: str, wanted: str | None, names: Sequence[str], columns: Sequence[str]
-) -> str:
-    listed = ", ".join(columns) or "none"
-    present = f"columns: {listed if len(listed) <= SHOWN else listed[:SHOWN] + '…'}"
-    if wanted is not None:
-        if wanted not in columns:
-            raise BadInput(f"{path}: no column '{wanted}' ({present}){nearest(wanted, columns)}")
-        return wanted
-    lowered = {column.strip().lower(): column for column in reversed(columns)}
-    for name in names:
-        if name in lowered:
-            return lowered[name]
-    hints = (nearest(name, columns, likeness=0.8) for name in names)  # 'sterne' is no 'sentence'
-    raise BadInput(
-        f"{path}: no {role} column; expected one of {', '.join(names)} ({present}); "
-        f"name it with --{role}{next(filter(None, hints), '')}"
+    return Source(
+        path.name,
+        (path,),
+        text,
+        label,
+        lambda: read(path, text, label),
+        tuple(columns),
+        types,
+        lambda: rows(path),
     )
 
 
@@ -204,6 +180,12 @@ def _csv_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
     return batched(fields())
 
 
+def _csv_dicts(path: Path) -> Iterator[Row]:
+    rows = _csv_rows(path)
+    _, header = next(rows)
+    return (dict(zip(header, row, strict=True)) for _, row in rows)
+
+
 def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
@@ -246,6 +228,10 @@ def _json_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
     return batched(fields())
 
 
+def _json_rows(path: Path) -> Iterator[Row]:
+    return (value for _, value in _json_objects(path))
+
+
 def _whole_characters(text: str) -> str:
     r"""JSON may escape half of a surrogate pair ("\ud83d"), which no tokenizer accepts."""
     if text.isascii():
@@ -253,10 +239,10 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _parquet_columns(path: Path) -> list[str]:
+def _parquet_types(path: Path) -> dict[str, pa.DataType]:
     try:
         with pq.ParquetFile(path) as file:
-            return list(file.schema_arrow.names)
+            return {column.name: column.type for column in file.schema_arrow}
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: not a whole Parquet file ({_first_line(error)})") from None
 
@@ -277,6 +263,15 @@ def _parquet_batches(path: Path, text: str, label: str | None) -> Iterator[Batch
         raise BadInput(f"{path}: column '{named}': not valid UTF-8") from None
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: damaged Parquet file ({_first_line(error)})") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
+            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: a column cannot be read ({_first_line(error)})") from None
 
 
 def _plain(value: Any) -> Any:

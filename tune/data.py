@@ -18,10 +18,10 @@ from pyarrow.fs import FileSelector, FileType, LocalFileSystem, copy_files
 
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
+from lstmcls.columns import find_columns
 from lstmcls.dataset import Prepared, read_info
 from lstmcls.files import replacing, replacing_folder
 from lstmcls.prepare import OWN_FILES, prepare
-from lstmcls.reading import find_columns
 from lstmcls.splitting import FORMAT
 from tune.resources import Share
 from tune.run_folder import RESULTS

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,54 @@ def test_a_file_to_a_file(
         found = named[label if ending == "jsonl" else f"probability_{label}"]
         assert float(found) == pytest.approx(value, abs=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([source.name, out.name])
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("source", ["shop.csv", "shop.jsonl", "shop.parquet"])
+def test_the_files_own_columns_stay(
+    source: str, ending: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [text for text, _ in reviews(40)]
+    table = [
+        {"id": str(n), "comment": text, "label": None if n == 3 else "old", "tags": f'["{n}"]'}
+        for n, text in enumerate(texts)
+    ]
+    path = tmp_path / source
+    if source.endswith("csv"):
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    elif source.endswith("jsonl"):
+        path.write_text(
+            "".join(json.dumps({**row, "tags": json.loads(row["tags"])}) + "\n" for row in table)
+        )
+    else:
+        pq.write_table(pa.Table.from_pylist(table), path)
+    out = tmp_path / f"out.{ending}"
+    options = ["--file", str(path), "--text", "comment", "--out", str(out)]
+    assert main([str(trained), *options]) == 0
+    rows = _read(out)
+    expected = predictions(load_artifact(trained), texts)
+    assert [row["label"] for row in rows] == [row["label"] for row in expected]
+    assert [row["comment"] for row in rows] == texts
+    assert [row["id"] for row in rows] == [str(n) for n in range(40)]
+    assert [row["given_label"] or None for row in rows] == [row["label"] for row in table]
+    nested = source.endswith("jsonl") and ending == "jsonl"
+    assert rows[7]["tags"] == (["7"] if nested else '["7"]')
+    assert "text" not in rows[0]
+
+
+def test_parquet_keeps_its_types(trained: Path, tmp_path: Path) -> None:
+    when = [datetime(2026, 1, n, tzinfo=UTC) for n in (1, 2)]
+    table = pa.table({"when": when, "text": ["good", "bad"], "n": [1, None], "of": [[1], []]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    for ending in ("parquet", "jsonl"):
+        out = tmp_path / f"out.{ending}"
+        assert main([str(trained), "--file", str(tmp_path / "t.parquet"), "--out", str(out)]) == 0
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.select(table.column_names).equals(table)
+    assert _read(tmp_path / "out.jsonl")[1]["when"] == "2026-01-02 00:00:00+00:00"
 
 
 def test_a_file_through_the_command_line(
