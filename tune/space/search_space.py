@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import random
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,10 @@ import yaml
 
 from lstmcls.cli import BadInput, nearest
 from lstmcls.config import FIELDS, TrainConfig, config_from
+from tune.space.combinations import check_combinations
 from tune.space.faults import Faults, as_mapping, as_whole, check_keys, read_yaml
 from tune.space.parameters import SETTABLE, Parameter, field_value
-from tune.space.points import grid_points, read_points, sample_point
+from tune.space.points import grid_points, read_points
 from tune.space.reading import EXAMPLE, read_parameters
 from tune.space.settings import (
     DEFAULT_GRACE,
@@ -45,8 +44,6 @@ from tune.space.settings import (
 SPACES = Path(__file__).resolve().parent.parent.parent / "search_spaces"
 LARGEST_GRID = 10_000
 LARGEST_SEED = 2**32 - 1  # NumPy's, which seeds the samplers
-# Sampled when a file is read, half of them with every number at a bound.
-CHECKED_POINTS = 256
 
 
 @dataclass(frozen=True)
@@ -198,7 +195,7 @@ def _parse(raw: dict[str, Any], faults: Faults) -> SearchSpace:
         data=_read_data(faults, raw.get("data")),
     )
     if sound:
-        _check_combinations(faults, space)
+        check_combinations(faults, space)
     faults.raise_any()
     return space
 
@@ -285,37 +282,3 @@ def _grid_size(faults: Faults, parameters: Sequence[Parameter]) -> int | None:
     if size > LARGEST_GRID:
         faults.add("sampler.name", f"the grid has more than {LARGEST_GRID} points; use another")
     return size
-
-
-def _check_combinations(faults: Faults, space: SearchSpace) -> None:
-    """TrainConfig has rules across fields; each one a suggestion could break is a fault."""
-    seen: set[str] = set()
-    for point in _points_to_check(space):
-        try:
-            space.config(point)
-        except BadInput as fault:
-            for message in fault.messages:
-                if message not in seen:
-                    seen.add(message)
-                    named = _combination(space, point, message)
-                    faults.add("space", f"{named} can be suggested, but {message}")
-
-
-def _points_to_check(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    rng = random.Random(0)
-    for point in space.enqueue:
-        yield sample_point(space.parameters, rng, ends=False, given=point)
-    for index in range(CHECKED_POINTS):
-        yield sample_point(space.parameters, rng, ends=index % 2 == 0, given={})
-
-
-def _combination(space: SearchSpace, point: Mapping[str, Any], message: str) -> str:
-    """The part of `point` that a rule's `message` is about."""
-    values = dict(space.fixed)
-    fields = {name: name for name in space.fixed}
-    for parameter in space.active(point):
-        values[parameter.name] = point[parameter.name]
-        fields[parameter.name] = parameter.field
-    words = set(re.findall(r"\w+", message))
-    chosen = [name for name in values if fields[name] in words] or list(values)
-    return ", ".join(f"{name}={values[name]}" for name in chosen)
