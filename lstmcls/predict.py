@@ -55,9 +55,10 @@ def _names(source: Source, labels: Sequence[str]) -> tuple[dict[str, str], list[
     """(the file's columns and what they are called beside ours, the names of ours)."""
     ours = ["label", "probability", *(f"probability_{label}" for label in labels)]
     theirs: dict[str, str] = {}
-    for column in source.columns:
+    columns = source.columns()
+    for column in columns:
         name = column
-        while name in (*ours, "probabilities") or (name != column and name in source.columns):
+        while name in (*ours, "probabilities") or (name != column and name in columns):
             name = f"given_{name}"
         theirs[column] = name
     return theirs, ours

@@ -10,22 +10,21 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from lstmcls import parquet
 from lstmcls.cli import BadInput, nearest
 from lstmcls.columns import find_columns
 from lstmcls.labels import label_name
 
 BATCH_ROWS = 1000
 BATCH_CHARACTERS = 4_000_000
-PARQUET_BUFFER = 1 << 20  # bytes
 LONGEST_FIELD = 1 << 24  # characters; beyond it a quote was left open
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -57,9 +56,9 @@ class Source:
     text_column: str
     label_column: str | None
     batches: Callable[[], Iterator[Batch]]
-    columns: tuple[str, ...] = ()
+    rows: Callable[[], Iterator[Row]] = lambda: iter(())  # whole, as many as there are texts
+    columns: Callable[[], Sequence[str]] = tuple  # of rows; of JSON lines the file is read for it
     types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of columns, where known
-    rows: Callable[[], Iterator[Row]] = lambda: iter(())  # whole rows, as many as texts
 
 
 def open_file(
@@ -83,8 +82,8 @@ def open_file(
     kind = ending.removesuffix(".gz")
     types: dict[str, pa.DataType] = {}
     if ending in _PARQUET:
-        types = _parquet_types(path)
-        columns, read, rows = list(types), _parquet_batches, _parquet_rows
+        types = parquet.column_types(path)
+        columns, read, rows = list(types), _parquet_batches, parquet.whole_rows
     elif kind in _JSON:
         columns, read, rows = _json_columns(path), _json_batches, _json_rows
     elif kind in _DELIMITERS:
@@ -98,9 +97,9 @@ def open_file(
         text,
         label,
         lambda: read(path, text, label),
-        tuple(columns),
-        types,
         lambda: rows(path),
+        lambda: _json_columns(path, None) if kind in _JSON else _distinct(columns),
+        types,
     )
 
 
@@ -183,7 +182,17 @@ def _csv_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
 def _csv_dicts(path: Path) -> Iterator[Row]:
     rows = _csv_rows(path)
     _, header = next(rows)
-    return (dict(zip(header, row, strict=True)) for _, row in rows)
+    names = _distinct(header)
+    return (dict(zip(names, row, strict=True)) for _, row in rows)
+
+
+def _distinct(header: Sequence[str]) -> list[str]:
+    """`header`, a name that is there again with a number, as in pandas: id, id.1."""
+    names: list[str] = []
+    for name in header:
+        again = (f"{name}.{k}" for k in count(1))
+        names.append(name if name not in names else next(n for n in again if n not in header))
+    return names
 
 
 def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -202,10 +211,10 @@ def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
-def _json_columns(path: Path) -> list[str]:
+def _json_columns(path: Path, objects: int | None = _COLUMNS_FROM) -> list[str]:
     columns: dict[str, None] = {}
-    for _, value in islice(_json_objects(path), _COLUMNS_FROM):
-        columns.update(dict.fromkeys(value))
+    for _, value in islice(_json_objects(path), objects):
+        columns.update(dict.fromkeys(map(_whole_characters, value)))
     if not columns:
         raise BadInput(f"{path}: is empty; expected one JSON object a line")
     return list(columns)
@@ -229,7 +238,18 @@ def _json_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    return (value for _, value in _json_objects(path))
+    return (_whole(value) for _, value in _json_objects(path))
+
+
+def _whole(value: Any) -> Any:
+    """`value` with all its texts in whole characters."""
+    if isinstance(value, str):
+        return _whole_characters(value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole_characters(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 def _whole_characters(text: str) -> str:
@@ -239,62 +259,5 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _parquet_types(path: Path) -> dict[str, pa.DataType]:
-    try:
-        with pq.ParquetFile(path) as file:
-            return {column.name: column.type for column in file.schema_arrow}
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path}: not a whole Parquet file ({_first_line(error)})") from None
-
-
 def _parquet_batches(path: Path, text: str, label: str | None) -> Iterator[Batch]:
-    columns = [text] if label is None else [text, label]
-    try:
-        # As pages, where it would else hold the whole file, or a whole row group.
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
-            _check_types(path, file.schema_arrow, text, label)
-            for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-                texts = batch.column(text).to_pylist()
-                labels = [None] * len(texts) if label is None else batch.column(label).to_pylist()
-                names = [label_name(_plain(value)) for value in labels]
-                yield from batched(zip((t or "" for t in texts), names, strict=True))
-    except UnicodeDecodeError:
-        named = "' or '".join(columns)
-        raise BadInput(f"{path}: column '{named}': not valid UTF-8") from None
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path}: damaged Parquet file ({_first_line(error)})") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
-            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: a column cannot be read ({_first_line(error)})") from None
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str | None) else float(value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _check_types(path: Path, schema: pa.Schema, text: str, label: str | None) -> None:
-    def value_type(name: str) -> Any:
-        kind = schema.field(name).type
-        return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-    is_label = (*is_text, *is_number, pa.types.is_boolean, pa.types.is_null)
-    for name, kinds, wanted in (
-        (text, is_text, "text"),
-        (label, is_label, "text, whole numbers or booleans"),
-    ):
-        if name is not None and not any(is_kind(value_type(name)) for is_kind in kinds):
-            raise BadInput(
-                f"{path}: column '{name}' holds {schema.field(name).type}, expected {wanted}"
-            )
+    return batched(parquet.labelled_texts(path, text, label))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import optuna
@@ -38,7 +39,8 @@ def left(space: SearchSpace, search: optuna.Study, confirmation: optuna.Study) -
     seconds = 60 * space.budget.minutes
     everything = seconds - seconds_spent([search, confirmation])
     share = 1 - KEPT if space.confirm.top else 1.0
-    return Left(min(everything, seconds * share - seconds_spent([search])), everything)
+    of_search = seconds * share - seconds_spent([search])
+    return Left(min(share * everything, of_search), everything)
 
 
 def begun(search: optuna.Study) -> int:
@@ -70,9 +72,9 @@ def require_no_less(budget: Budget, before: Budget, studies: list[optuna.Study])
             f"--trials {trials}: counts all trials of the run, and {been} have begun; "
             f"--trials {been + trials} is {trials} more"
         )
-    spent = seconds_spent(studies) / 60
+    spent = math.ceil(seconds_spent(studies) / 6) / 10
     if minutes is not None and minutes != before.minutes and minutes < spent:
         raise BadInput(
-            f"--minutes {minutes:g}: counts all time of the run, and {spent:.1f} have been spent; "
-            f"--minutes {spent + minutes:.0f} is {minutes:g} more"
+            f"--minutes {minutes:g}: counts all time of the run, and {spent:g} have been spent; "
+            f"--minutes {spent + minutes:g} is {minutes:g} more"
         )

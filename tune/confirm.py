@@ -10,18 +10,20 @@ is resumed like the search.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from lstmcls.config import TrainConfig
+from lstmcls.config import FIELDS, TrainConfig
 from tune.intervals import mean_interval
 from tune.space import Objective, SearchSpace
 from tune.study import best_report, end_waiting, ranked
 
 LARGEST = 2**53  # of the integers in the confirmation's points, which are stored as floats
+LOOKED = "looked_at_test"  # [trial, seed] of each winner that was judged on test data
 OVERTAKEN = "overtaken by a longer search"
 
 
@@ -63,11 +65,20 @@ def announcement(space: SearchSpace, kept: float | None) -> str:
     return f"{text}, about {f'{kept / 60:.2g} min' if kept >= 60 else f'{kept:.2g} s'} kept back"
 
 
-def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidate]:
-    """The top configurations of the search, each once, and the baseline where there is one.
+def former_winner(confirmation: optuna.Study) -> int | None:
+    """The number in the search of the winner that an earlier sitting confirmed."""
+    looked = confirmation.user_attrs.get(LOOKED)
+    return int(looked[-1][0]) if looked else None
+
+
+def choose_candidates(
+    space: SearchSpace, search: optuna.Study, former: int | None = None
+) -> list[Candidate]:
+    """The top configurations of the search, each once, the `former` winner and the baseline.
 
     One that trained on several seeds is one configuration. The baseline is the first enqueued
-    point, if that trial began and did not fail.
+    point, if that trial began and did not fail. The former winner has its runs already: it gives
+    way only to what is better on fresh seeds.
     """
     chosen: list[Candidate] = []
     for trial, _ in ranked(search, space.objective):
@@ -75,6 +86,9 @@ def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidat
         known = any(dataclasses.replace(config, seed=c.config.seed) == c.config for c in chosen)
         if len(chosen) < space.confirm.top and not known:
             chosen.append(Candidate(trial.number, config, baseline=False))
+    if former is not None and former not in {c.trial for c in chosen}:
+        config = space.config(search.get_trials(deepcopy=False)[former].params)
+        chosen.append(Candidate(former, config, baseline=False))
     first = search.get_trials(deepcopy=False)[:1]
     enqueued = space.enqueue and space.sampler.name != "grid"
     if enqueued and first[0].params and first[0].state != TrialState.FAIL:
@@ -89,7 +103,12 @@ def choose_candidates(space: SearchSpace, search: optuna.Study) -> list[Candidat
 
 def confirmation_points(space: SearchSpace, candidates: list[Candidate]) -> list[dict[str, int]]:
     """One point a run: every candidate on the first seed, then every one on the second, ..."""
-    seeds = [1000 * (space.seed + 1) + k for k in range(space.confirm.seeds)]
+    searched = {space.fixed.get("seed", FIELDS["seed"].default)}
+    for parameter in space.parameters:
+        if parameter.field == "seed":
+            searched |= set(parameter.values() or ())
+    fresh = (seed for seed in itertools.count(1000 * (space.seed + 1)) if seed not in searched)
+    seeds = list(itertools.islice(fresh, space.confirm.seeds))
     return [{"candidate": c.trial, "seed": seed} for seed in seeds for c in candidates]
 
 
@@ -149,6 +168,15 @@ def rank_candidates(
         dataclasses.replace(c, runs=tuple(runs[c.trial])) for c in candidates if c.trial in runs
     ]
     return sorted(with_runs, key=lambda c: (objective.cost(mean_interval(c.values)[0]), c.trial))
+
+
+def any_of_the_search(candidates: list[Candidate], confirmed: list[Candidate]) -> bool:
+    """Whether `confirmed` has more than a baseline that the search has bettered.
+
+    A baseline may have runs of an earlier sitting, where the time was up before any of a later
+    sitting's favourites came to its end: that confirms nothing.
+    """
+    return candidates[0].baseline or any(not candidate.baseline for candidate in confirmed)
 
 
 def best_run(candidate: Candidate, objective: Objective) -> tuple[int, dict[str, Any]]:

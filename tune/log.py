@@ -15,7 +15,9 @@ def logged_to(path: Path) -> Iterator[None]:
     """While inside, loggers and whatever prints write to `path`; afterwards all is as before."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     # It looks for files that Ray is not asked to write, trial by trial.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    seeker = logging.getLogger("ray.tune.analysis.experiment_analysis")
+    level = seeker.level
+    seeker.setLevel(logging.ERROR)
     before = [(logger, logger.handlers, logger.propagate) for logger in loggers]
     with open(path, "a", encoding="utf-8", buffering=1) as log:
         handler = logging.StreamHandler(log)
@@ -29,5 +31,6 @@ def logged_to(path: Path) -> Iterator[None]:
                 yield
         finally:
             logging.captureWarnings(False)
+            seeker.setLevel(level)
             for logger, handlers, propagate in before:
                 logger.handlers, logger.propagate = handlers, propagate

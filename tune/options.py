@@ -13,6 +13,7 @@ from lstmcls.config import VARIANTS, overridden, parse_settings
 from tune.space import SearchSpace, parse_space
 from tune.space.fixing import fix, points_of
 from tune.space.parameters import SETTABLE, field_value
+from tune.space.settings import first_report
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +73,11 @@ def with_options(space: SearchSpace, args: argparse.Namespace, source: str) -> S
             mapping[section][name] = value
         else:
             mapping[section] = value
-    if mapping["asha"] and settings.get("epochs", math.inf) < mapping["asha"]["grace_epochs"]:
-        mapping["asha"] = False  # there is no time at which to stop a trial early
+    if asha := mapping["asha"]:
+        if {"first_report", "report_every"} & set(settings):
+            asha["grace_epochs"] = max(asha["grace_epochs"], first_report(mapping["fixed"]))
+        if settings.get("epochs", math.inf) < asha["grace_epochs"]:
+            mapping["asha"] = False  # there is no time at which to stop a trial early
     typed = {f"{source}: {key}: ": f"--{o.replace('_', '-')}: " for o, key in given.items()}
     try:
         return parse_space(mapping, source)
@@ -112,6 +116,11 @@ def _settings(space: SearchSpace, stated: Sequence[str], source: str) -> dict[st
             f"--set variant: {source} searches {', '.join(switches)}; set these one by one, "
             "or use a space without them"
         )
+    faults += [  # every variant would have it, also one that is named for its lack
+        f"--set {name}: {source} searches variant, which sets it; add --set variant=NAME"
+        for name in settings
+        if name in VARIANTS["plain"] and "variant" in fields and "variant" not in settings
+    ]
     if faults:
         raise BadInput(*faults)
     return settings
@@ -125,6 +134,6 @@ def _fixed(space: SearchSpace, settings: Mapping[str, Any]) -> SearchSpace:
     return dataclasses.replace(
         space,
         parameters=parameters,
-        enqueue=tuple(points_of(space.enqueue, parameters)),
+        enqueue=tuple(points_of(space.enqueue, space.parameters, parameters)),
         fixed=overridden(space.fixed, settings),
     )

@@ -99,7 +99,7 @@ def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
     mlflow = connect(args.mlflow) if args.mlflow else None
     _require_no_changes(args)
     store = at_home(args)
-    space = _resumed(args) if args.resume is not None else _new(args)
+    space, said = (_resumed(args), []) if args.resume is not None else _new(args)
     if args.auto_resume and _goes_on(args.out, space):
         args.resume = args.out
     prepared = load_prepared(Path(str(space.data)))
@@ -108,6 +108,8 @@ def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
     if store is not None and folder.origin != store.place:
         folder.set_origin(store.place)
     display = Display(space, args.quiet)
+    for note in said:
+        display.note(note)
     with folder.locked(), mirrored(folder, prepared.folder, display.note) as mirror:
         trackers: list[Tracker] = []
         if args.tensorboard:
@@ -121,7 +123,8 @@ def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
             raise
 
 
-def _new(args: argparse.Namespace) -> SearchSpace:
+def _new(args: argparse.Namespace) -> tuple[SearchSpace, list[str]]:
+    """The space, and what the options make of it that one may not expect."""
     name = _name(args)
     stated = args.space or name
     found = parse_space(stated, name) if isinstance(stated, Mapping) else load_space(stated)
@@ -129,7 +132,10 @@ def _new(args: argparse.Namespace) -> SearchSpace:
     if args.warm_start is not None:
         existing_run(args.warm_start)
     data = prepared_folder(space.data or "reviews", args.text, args.label, not args.quiet)
-    return parse_space({**space.to_dict(), "data": str(data)}, name)
+    notes = []
+    if gone := len(found.enqueue) - len(space.enqueue):
+        notes.append(f"--set: {gone} of {len(found.enqueue)} enqueued points do not go with it")
+    return parse_space({**space.to_dict(), "data": str(data)}, name), notes
 
 
 def _name(args: argparse.Namespace) -> str:

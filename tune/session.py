@@ -35,6 +35,7 @@ from tune.store import StoreFault
 from tune.study import (
     CONFIRMATION,
     SEARCH,
+    Suggest,
     end_waiting,
     enqueue,
     make_sampler,
@@ -60,6 +61,7 @@ class Outcome:
     candidates: list[confirm.Candidate]  # confirmed, best mean first
     test: dict[str, Any] | None
     interrupted: bool
+    unconfirmed: list[int] = field(default_factory=list)  # chosen trials of which no run ended
     linear: dict[str, float] = field(default_factory=dict)  # of `linear_metrics`; empty: none
 
 
@@ -85,6 +87,7 @@ class Session:
         self._started = time.monotonic()
         self._left = left(space, self.search, self.confirmation)  # of the budget, at this start
         self._interrupted = False
+        self._unconfirmed: list[int] = []
         if "data" not in self.search.user_attrs:
             self.search.set_user_attr("data", data_digest(prepared.folder))
         begin_sitting(self.search, command)
@@ -106,7 +109,7 @@ class Session:
         except StoreFault as fault:
             raise self._fault(f"object store: {fault}") from None
         for tracker in self.trackers:
-            tracker.close(outcome.winner.trial if outcome.winner else None)
+            tracker.close(winner.in_best(self.run).get("trial"))
         return outcome
 
     def _conduct(self) -> Outcome:
@@ -125,6 +128,9 @@ class Session:
         found = winner.search_winner(self.run, self.space, self.search)
         if found is None:
             return came_to(None, [], None, self._interrupted)
+        if self._interrupted and "confirmation" in winner.in_best(self.run):
+            self.display.note("best/ keeps the winner that was confirmed before")
+            return came_to(found, [], None, self._interrupted)
         self.display.note("the winner is judged and written")
         if candidates and not self._interrupted:
             found = self._confirmed(candidates[0])
@@ -143,7 +149,7 @@ class Session:
             extra["linear"] = linear
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
-        return came_to(found, candidates, test, self._interrupted, linear)
+        return came_to(found, candidates, test, self._interrupted, self._unconfirmed, linear)
 
     def _search(self) -> None:
         space = self.space
@@ -152,59 +158,63 @@ class Session:
             scheduler = StudyASHA(space.asha, space.objective, space.max_epochs)
             for number, epoch in replay(scheduler, self.search, space).items():
                 end_waiting(self.search, number, TrialState.PRUNED, f"asha at epoch {epoch:g}")
-        if why := used_up(space.budget, self.search, self._left):
-            self.display.note(f"search: {why}")
-            return
         stop = self._stop(self._left.search, space.budget.target)
         for _, report in ranked(self.search, space.objective)[:1]:
             stop.saw(report["objective"])
+        bridge = self._bridge(self.search, stop, space.suggest, space.budget.trials)
+        if why := used_up(space.budget, self.search, self._left):
+            self.display.note(f"search: {why}")
+            self._track(self.search)
+            return
         then = confirm.announcement(space, self._left.kept)
         self.display.phase(self.search, space.budget.trials, stop.deadline, then)
-        self._run(
-            Bridge(
-                study=self.search,
-                objective=space.objective,
-                suggest=space.suggest,
-                sampler=functools.partial(make_sampler, space),
-                trials=space.budget.trials,
-                listener=self.display,
-                stop=stop,
-                checkpoints=self.run.checkpoints,
-                mirror=self.mirror,
-                trackers=self.trackers,
-            ),
-            scheduler,
-        )
+        self._run(bridge, scheduler)
 
     def _confirm(self) -> list[confirm.Candidate]:
         space, study = self.space, self.confirmation
-        candidates = confirm.choose_candidates(space, self.search)
+        former = confirm.former_winner(study)
+        candidates = confirm.choose_candidates(space, self.search, former)
         if not candidates:
             return []
         confirm.drop_outdated(study, candidates)
         points = confirm.confirmation_points(space, candidates)
         past = confirm.outdated(study, points)
-        confirm.enqueue_points(study, points)
         stop = self._stop(self._left.all, None)
-        then = "one look at the test data, and the winner is written"
-        self.display.phase(study, len(points), stop.deadline, then, past)
-        self._run(
-            Bridge(
-                study=study,
-                objective=space.objective,
-                suggest=functools.partial(confirm.suggest_run, candidates),
-                sampler=functools.partial(make_sampler, space),
-                trials=len(study.get_trials(deepcopy=False)),
-                listener=self.display,
-                stop=stop,
-                checkpoints=self.run.checkpoints,
-                mirror=self.mirror,
-                trackers=self.trackers,
-                keep_all_weights=True,
-            ),
-            None,
+        if stop.deadline is not None and stop.deadline <= time.monotonic():
+            self.display.note("confirmation: the minutes are over; more --minutes go on with it")
+            self._track(study)
+        else:
+            confirm.enqueue_points(study, points)
+            suggest = functools.partial(confirm.suggest_run, candidates)
+            then = "one look at the test data, and the winner is written"
+            self.display.phase(study, len(points), stop.deadline, then, past)
+            self._run(self._bridge(study, stop, suggest, len(study.get_trials())), None)
+        found = confirm.rank_candidates(candidates, study, space.objective)
+        if former is None and not confirm.any_of_the_search(candidates, found):
+            return []
+        self._unconfirmed = [c.trial for c in candidates if c.trial not in {f.trial for f in found}]
+        return found
+
+    def _bridge(
+        self, study: optuna.Study, stop: Stop, suggest: Suggest, trials: int | None
+    ) -> Bridge:
+        return Bridge(
+            study=study,
+            objective=self.space.objective,
+            suggest=suggest,
+            sampler=functools.partial(make_sampler, self.space),
+            trials=trials,
+            listener=self.display,
+            stop=stop,
+            checkpoints=self.run.checkpoints,
+            mirror=self.mirror,
+            trackers=self.trackers,
+            keep_all_weights=study is self.confirmation,
         )
-        return confirm.rank_candidates(candidates, study, space.objective)
+
+    def _track(self, study: optuna.Study) -> None:
+        for tracker in self.trackers:
+            tracker.update(study)
 
     def _run(self, bridge: Bridge, scheduler: StudyASHA | None) -> None:
         self.run.checkpoints.make()
@@ -217,8 +227,7 @@ class Session:
             gpu_context=self.share.gpu_context,
         )
         run_trials(bridge, order, self.prepared, self.share, scheduler)
-        for tracker in self.trackers:
-            tracker.update(bridge.study)
+        self._track(bridge.study)
         self._interrupted = self._interrupted or bridge.stop.interrupted is not None
         if bridge.stop.fault:
             raise self._fault(bridge.stop.fault)

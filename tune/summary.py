@@ -40,6 +40,7 @@ def summary(outcome: Outcome) -> str:
         return "\n".join([*lines, f"confirmation: {why}", *_linear_line(outcome)])
     lines.append(f"confirmed on fresh seeds, {metric}, mean ± half of its {LEVEL:.0%} interval:")
     lines += [_candidate_line(candidate) for candidate in outcome.candidates]
+    lines += [f"  trial {n}: none of its runs came to its end" for n in outcome.unconfirmed]
     lines += _linear_line(outcome)
     if outcome.test is not None:
         test = outcome.test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from lstmcls.artifact import save_artifact
-from lstmcls.cli import RunFailed
+from lstmcls.artifact import read_metrics, save_artifact
+from lstmcls.cli import BadInput, RunFailed
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, TokenDataset, load_prepared
 from lstmcls.files import replacing
@@ -20,7 +21,7 @@ from lstmcls.fit import judged_rows
 from lstmcls.metrics import METRICS, classification_metrics, confusion
 from lstmcls.model import LSTMClassifier
 from tune.checkpoints import load_weights, trial_folder
-from tune.confirm import Candidate, best_run, suggest_run
+from tune.confirm import LOOKED, Candidate, best_run, suggest_run
 from tune.intervals import bootstrap_mean
 from tune.resources import Share
 from tune.run_folder import RunFolder
@@ -60,6 +61,13 @@ def confirmed(
     config = suggest_run([candidate], optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
     folder = trial_folder(run.checkpoints, CONFIRMATION, number)
     return Winner(candidate.trial, config, folder, report)
+
+
+def in_best(run: RunFolder) -> dict[str, Any]:
+    """What metrics.json of best/ says, nothing where there is none or it is damaged."""
+    with suppress(BadInput):
+        return read_metrics(run.best)
+    return {}
 
 
 def export(
@@ -135,11 +143,11 @@ def count_looks(confirmation: optuna.Study, winner: Winner) -> int:
 
     One, unless a finished search was resumed and came to another.
     """
-    looked = confirmation.user_attrs.get("looked_at_test", [])
+    looked = confirmation.user_attrs.get(LOOKED, [])
     this = [winner.trial, winner.config.seed]
     if this not in looked:
         looked = [*looked, this]
-        confirmation.set_user_attr("looked_at_test", looked)
+        confirmation.set_user_attr(LOOKED, looked)
     return len(looked)
 
 

@@ -159,6 +159,28 @@ def test_the_files_own_columns_stay(
     assert "text" not in rows[0]
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_what_json_may_hold_is_kept_or_made_whole(
+    ending: str, trained: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "t.jsonl", tmp_path / f"out.{ending}"
+    lines = ['{"text": "hi \\ud83d there", "of": ["\\ud83d"]}', *['{"text": "good"}'] * 100]
+    path.write_text("\n".join([*lines, '{"text": "bad", "late": 7}']))
+    assert main([str(trained), "--file", str(path), "--out", str(out)]) == 0
+    rows = _read(out)
+    assert rows[0]["text"] == "hi \ufffd there"
+    assert "\ufffd" in str(rows[0]["of"])
+    assert str(rows[101]["late"]) == "7"
+
+
+def test_columns_of_one_name_are_told_apart(trained: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "t.csv", tmp_path / "out.csv"
+    path.write_text("id,text,id,text\n1,good,2,bad\n")
+    assert main([str(trained), "--file", str(path), "--out", str(out)]) == 0
+    (row,) = _read(out)
+    assert [row[name] for name in ("id", "text", "id.1", "text.1")] == ["1", "good", "2", "bad"]
+
+
 def test_parquet_keeps_its_types(trained: Path, tmp_path: Path) -> None:
     when = [datetime(2026, 1, n, tzinfo=UTC) for n in (1, 2)]
     table = pa.table({"when": when, "text": ["good", "bad"], "n": [1, None], "of": [[1], []]})

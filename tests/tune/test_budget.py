@@ -51,8 +51,8 @@ def test_a_confirmation_that_was_quick_leaves_more() -> None:
     assert minutes_left(20, a_study(6 * 60, began=(0,)), a_study(7 * 60)) == (6, 13)
 
 
-def test_the_search_never_outlasts_the_whole() -> None:
-    assert minutes_left(8, a_study(60, began=(0,)), a_study(5 * 60)) == (3, 3)
+def test_a_confirmation_that_was_long_leaves_the_next_its_share() -> None:
+    assert minutes_left(8, a_study(60, began=(0,)), a_study(5 * 60)) == (1.8, 3)
 
 
 def test_two_sittings_of_one_search_are_one() -> None:
@@ -84,7 +84,11 @@ def test_the_same_budget_again_is_fine() -> None:
     ("asked", "says"),
     [
         (Budget(2), "--trials 2: counts all trials of the run, and 3 have begun; --trials 5 is 2"),
-        (Budget(None, 4), "--minutes 4: counts all time of the run, and 5.0 have been spent; "),
+        (
+            Budget(None, 4),
+            "--minutes 4: counts all time of the run, and 5 have been spent; --minutes 9 is 4",
+        ),
+        (Budget(None, 0.2), "--minutes 0.2: counts all time of the run, and 5 have been spent; "),
     ],
 )
 def test_a_budget_that_is_exceeded_already(asked: Budget, says: str) -> None:

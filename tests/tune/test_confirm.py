@@ -15,11 +15,13 @@ from optuna.trial import TrialState
 from tune.confirm import (
     Candidate,
     announcement,
+    any_of_the_search,
     best_run,
     choose_candidates,
     confirmation_points,
     drop_outdated,
     enqueue_points,
+    former_winner,
     outdated,
     rank_candidates,
     suggest_run,
@@ -147,6 +149,37 @@ def test_every_candidate_on_the_first_seed_then_on_the_second() -> None:
         {"candidate": 5, "seed": 4001},
         {"candidate": 0, "seed": 4001},
     ]
+
+
+def test_fresh_seeds_are_none_of_the_search() -> None:
+    fixed = {"epochs": 3, "seed": 1001}
+    points = confirmation_points(space(seeds=2, fixed=fixed), candidates(space())[:1])
+    assert [point["seed"] for point in points] == [1000, 1002]
+    grid = {"seed": {"categorical": [1000, 1001]}, "hidden_size": {"int": [8, 16], "step": 8}}
+    searched = small_space(space=grid, sampler="grid", confirm={"top": 1, "seeds": 2})
+    points = confirmation_points(searched, candidates(space())[:1])
+    assert [point["seed"] for point in points] == [1002, 1003]
+
+
+def test_the_former_winner_is_judged_beside_what_is_new(folder: Path) -> None:
+    the_space = space(top=1)
+    study = search(folder, the_space, 0.5, 0.6, 0.9)
+    assert outline(choose_candidates(the_space, study)) == [(2, False)]
+    assert outline(choose_candidates(the_space, study, former=1)) == [(2, False), (1, False)]
+    assert outline(choose_candidates(the_space, study, former=2)) == [(2, False)]
+    confirmation = open_study(folder / "j", CONFIRMATION, the_space.objective)
+    assert former_winner(confirmation) is None
+    confirmation.set_user_attr("looked_at_test", [[4, 1000], [1, 1002]])
+    assert former_winner(confirmation) == 1
+
+
+def test_a_bettered_baseline_alone_confirms_nothing() -> None:
+    config = space().config(LARGE)
+    found, baseline = Candidate(3, config, baseline=False), Candidate(0, config, baseline=True)
+    assert not any_of_the_search([found, baseline], [baseline])
+    assert not any_of_the_search([found, baseline], [])
+    assert any_of_the_search([found, baseline], [baseline, found])
+    assert any_of_the_search([baseline, found], [baseline])  # the search's best is the baseline
 
 
 @pytest.mark.parametrize("seed", [0, 1, 10**6, 2**32 - 1])

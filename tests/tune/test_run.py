@@ -131,6 +131,8 @@ def test_a_searched_setting_that_is_set_is_searched_no_more() -> None:
     assert not {"optimizer", "lr_sgd", "momentum", "nesterov", "weight_decay"} & set(names)
     assert names["lr_adam"].when == {}
     assert found.enqueue[0]["lr_adam"] == 0.004  # the baseline is what it was
+    assert [point["optimizer"] for point in load_space("full").enqueue] == ["adam", "adam", "sgd"]
+    assert len(found.enqueue) == 2  # what was tuned for SGD would be another point
     momentum = with_options(load_space("full"), arguments({"set": {"momentum": 0.9}}), "full")
     nesterov = next(p for p in momentum.parameters if p.name == "nesterov")
     assert nesterov.when == {"optimizer": ("sgd",)}  # its parent's own condition
@@ -141,12 +143,30 @@ def test_any_setting_of_a_space_can_be_set(name: str) -> None:
     space = load_space(name)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for parameter in space.parameters:
+        if name == "full" and parameter.field == "dropout":
+            continue  # the variant sets it
         value = list(parameter.values() or parameter.bounds())[-1]
         found = with_options(space, arguments({"set": {parameter.field: value}}), name)
         assert parameter.field not in {p.field for p in found.parameters}
         for _ in range(20):
             config = found.suggest(study.ask())
             assert getattr(config, parameter.field) == value
+
+
+def test_a_switch_beside_a_searched_variant_is_refused() -> None:
+    says = "--set dropout: full searches variant, which sets it; add --set variant=NAME"
+    with pytest.raises(BadInput, match=says):
+        with_options(load_space("full"), arguments({"set": {"dropout": 0.3}}), "full")
+    both = {"set": {"dropout": 0.3, "variant": "improved"}}
+    found = with_options(load_space("full"), arguments(both), "full")
+    config = found.suggest(optuna.create_study().ask())
+    assert (config.dropout, config.variant) == (0.3, "improved")
+
+
+def test_a_later_first_report_moves_the_first_rung() -> None:
+    found = with_options(load_space("full"), arguments({"set": {"first_report": 1}}), "full")
+    assert found.asha is not None
+    assert found.asha.grace_epochs == 1
 
 
 def test_epochs_too_few_to_stop_early() -> None:

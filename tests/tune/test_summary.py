@@ -78,6 +78,8 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
         "test accuracy against the baseline's: +0.0500, 95% interval -0.0100 to +0.1100 "
         "(paired by example)",
     ]
+    cut = summary(outcome(prepared, candidates=candidates, unconfirmed=[5]))
+    assert "\n  trial 5: none of its runs came to its end" in cut
     asked = small_space(objective="val_f1")
     text = summary(outcome(prepared, space=asked, candidates=candidates, test={**test, "f1": 0.75}))
     assert "\ntest f1: 0.7500\n" in text

@@ -80,7 +80,9 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
         if trial.number == record.winner:
             of = amount(len(record.ranked), "trial")
             place = f"the best of {of}, so likely too good" if rank == 1 else f"rank {rank} of {of}"
-            place = place if len(record.ranked) > 1 else "the only trial"
+            if len(record.ranked) == 1:
+                tried = len(record.trials)
+                place = "the only trial" if tried == 1 else f"the only one of {tried} with a value"
             rest = f"epoch {report['epoch']:g}; {place}"
             yield _merit(f"{metric} in the search", report["objective"], math.nan, rest)
     linear = (record.metrics or {}).get("linear")

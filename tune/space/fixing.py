@@ -42,13 +42,24 @@ def _without(parameters: Sequence[Parameter], gone: Parameter, value: Any) -> tu
 
 
 def points_of(
-    points: Sequence[Mapping[str, Any]], parameters: Sequence[Parameter]
+    points: Sequence[Mapping[str, Any]],
+    before: Sequence[Parameter],
+    parameters: Sequence[Parameter],
 ) -> list[dict[str, Any]]:
-    """Enqueued `points` in the `parameters` that are left, each once."""
+    """Enqueued `points` in those of `before` that are left as `parameters`, each once.
+
+    Left out is a point that would say less than it did: with another optimizer, say, the learning
+    rate that it names has no place, and one at random would make it another point.
+    """
     names = {parameter.name for parameter in parameters}
     found: list[dict[str, Any]] = []
     for point in points:
         left = {name: value for name, value in point.items() if name in names}
-        if left not in found:
+        if left not in found and _unsaid(left, parameters) <= _unsaid(point, before):
             found.append(left)
     return found
+
+
+def _unsaid(point: Mapping[str, Any], parameters: Sequence[Parameter]) -> set[str]:
+    """The parameters that are sampled at `point`, since it does not name them."""
+    return {p.name for p in parameters if p.is_active(point) and p.name not in point}
