@@ -36,7 +36,9 @@ def summary(outcome: Outcome) -> str:
         f"({outcome.prepared.info['rows']['val']:,} validation rows; {_which(outcome)})",
     ]
     if not outcome.candidates:
-        why = "off" if not space.confirm.top else "none of its runs came to its end"
+        more = "; more --minutes go on with it" if space.budget.minutes else ""
+        none = f"none of its runs came to its end{more}"
+        why = none if space.confirm.top else "off"
         return "\n".join([*lines, f"confirmation: {why}", *_linear_line(outcome)])
     lines.append(f"confirmed on fresh seeds, {metric}, mean ± half of its {LEVEL:.0%} interval:")
     lines += [_candidate_line(candidate) for candidate in outcome.candidates]

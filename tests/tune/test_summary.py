@@ -51,6 +51,8 @@ def test_the_winner_and_its_settings(prepared: Prepared) -> None:
     assert not settings.keys() & {"seed", "warmup", "report_every"}  # the last two at their default
     assert lines[2] == "val_accuracy: 0.8765 at epoch 1.5 (40 validation rows; it chose the winner)"
     assert lines[3:] == ["confirmation: none of its runs came to its end"]
+    timed = summary(outcome(prepared, space=small_space(budget={"minutes": 1})))
+    assert timed.endswith("came to its end; more --minutes go on with it")
 
 
 def test_no_confirmation_was_wanted(prepared: Prepared) -> None:
