@@ -121,12 +121,23 @@ def suggest_run(candidates: list[Candidate], trial: optuna.Trial) -> TrainConfig
 
 
 def drop_outdated(study: optuna.Study, candidates: list[Candidate]) -> None:
-    """Fail the queued runs of configurations that a longer search has since overtaken."""
+    """Fail the queued runs of configurations that a longer search has since overtaken.
+
+    Where there are new favourites, also what is queued of the others and never began: it is
+    enqueued again behind them.
+    """
     numbers = {c.trial for c in candidates}
+    queued = {
+        trial.number: _point(trial)["candidate"] for trial in study.get_trials(deepcopy=False)
+    }
+    new = not numbers <= set(queued.values())
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        point = trial.params or trial.system_attrs.get("fixed_params", {})
-        if point.get("candidate") not in numbers:
+        if queued[trial.number] not in numbers or (new and not trial.params):
             end_waiting(study, trial.number, TrialState.FAIL, OVERTAKEN)
+
+
+def _point(trial: optuna.trial.FrozenTrial) -> dict[str, int]:
+    return trial.params or trial.system_attrs["fixed_params"]
 
 
 def outdated(study: optuna.Study, points: list[dict[str, int]]) -> set[int]:

@@ -213,9 +213,12 @@ def test_queued_runs_of_overtaken_candidates_fail_and_may_come_back(folder: Path
     other = Candidate(9, the_space.config(LARGE), baseline=False)
     enqueue_points(study, confirmation_points(the_space, [first, second]))
     drop_outdated(study, [first, other])
-    enqueue_points(study, confirmation_points(the_space, [first, other]))
-    assert [trial.state.name for trial in study.get_trials()] == ["WAITING", "FAIL", "WAITING"]
+    enqueue_points(study, confirmation_points(the_space, [other, first]))
+    states = ["FAIL", "FAIL", "WAITING", "WAITING"]
+    assert [trial.state.name for trial in study.get_trials()] == states
     assert study.get_trials()[1].user_attrs["stopped"] == "overtaken by a longer search"
+    waiting = study.get_trials(states=(TrialState.WAITING,))  # the new favourite comes first
+    assert [t.system_attrs["fixed_params"]["candidate"] for t in waiting] == [9, 5]
     # An even longer search: the second is back among the best.
     drop_outdated(study, [first, second])
     enqueue_points(study, confirmation_points(the_space, [first, second]))
