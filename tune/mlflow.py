@@ -54,7 +54,9 @@ def connect(uri: str) -> Any:
         client.search_experiments(max_results=1)
     except (MlflowException, OSError, ValueError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:LONGEST]
-        raise BadInput(f"--mlflow {uri}: cannot be used ({why})") from None
+        raise BadInput(
+            f"--mlflow {uri}: cannot be used ({why}); a server, or sqlite:///FILE, is what works"
+        ) from None
     return client
 
 

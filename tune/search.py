@@ -205,6 +205,7 @@ def _search(
         points, left_out = warm_start_points(space, existing_run(args.warm_start))
         then = " after the space's first point" if space.enqueue else ""
         tried = f"{len(points)} configurations of {args.warm_start} are tried first{then}"
+        tried = tried if points else f"no configuration of {args.warm_start} fits this space"
         for line in [tried, *left_out]:
             display.note(f"warm start: {line}")
     with replacing(folder.space) as path:
