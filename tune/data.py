@@ -56,9 +56,11 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
         read_info(path)
         return path.resolve()
     if data not in NAMES and not path.exists():
+        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = nearest(data, NAMES) or nearest(path.name, there, likeness=0.7)
         raise BadInput(
             f"--data {data}: no such file or folder, and the built-in names are "
-            f"{', '.join(NAMES)}{nearest(data, NAMES)}"
+            f"{', '.join(NAMES)}{near}"
         )
     # A changed file is another data set; looking at its size and time is enough to see it.
     seen: list[object] = [data, text, label, FORMAT]

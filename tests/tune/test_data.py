@@ -75,7 +75,12 @@ def test_a_built_in_name_is_not_the_folder_that_happens_to_have_it(
 
 
 @pytest.mark.parametrize(
-    ("data", "hint"), [("nothing.csv", ""), ("review", "; did you mean 'reviews'?")]
+    ("data", "hint"),
+    [
+        ("nothing.csv", ""),
+        ("review", "; did you mean 'reviews'?"),
+        ("shopp.csv", "; did you mean 'shop.csv'?"),
+    ],
 )
 def test_no_such_data(home: Path, data: str, hint: str) -> None:
     with pytest.raises(BadInput) as caught:
