@@ -199,6 +199,8 @@ def _check(options: argparse.Namespace) -> None:
             raise BadInput(f"--out {out}: expected a file ending in {', '.join(OUT_ENDINGS)}")
         if out.is_dir() or not out.absolute().parent.is_dir():
             raise BadInput(f"--out {out}: {'is a folder' if out.is_dir() else 'no such folder'}")
+        if out.exists() and Path(options.file).exists() and out.samefile(options.file):
+            raise BadInput(f"--out {out}: is the file that --file names; name another")
 
 
 _EPILOG = """\

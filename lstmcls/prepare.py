@@ -69,7 +69,7 @@ def prepare(
     """
     out = Path(out).absolute()
     shares = _check_settings(tokenizer, vocab_size, max_length, split, seed)
-    _check_out(out)
+    _check_out(out, [*inputs, *([test] if test is not None else [])])
     sources, official = _open(inputs, test, text, label, progress)
     shares = _fit_shares(shares, official is not None)
     survey = passes.survey(sources, official, progress)
@@ -135,7 +135,7 @@ def _fit_shares(shares: tuple[float, ...], official: bool) -> tuple[float, ...]:
     return shares
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, inputs: Sequence[str]) -> None:
     if not out.name:
         raise BadInput(f"{out}: expected a new folder, not the root")
     if not out.exists():
@@ -143,9 +143,21 @@ def _check_out(out: Path) -> None:
     if not out.is_dir():
         raise BadInput(f"{out}: is a file; --out expects a folder")
     there = {path.name for path in out.iterdir()}
-    if there and ("dataset.json" not in there or there - OWN_FILES):
-        other = min(there - OWN_FILES, default="no dataset.json")
+    if there and (not _is_prepared(out) or there - OWN_FILES):
+        other = min(there - OWN_FILES, default="no dataset.json of a prepared folder")
         raise BadInput(f"{out}: holds other files ({other}); give --out a new or empty folder")
+    for name in inputs:
+        if Path(name).exists() and Path(name).resolve().is_relative_to(out.resolve()):
+            raise BadInput(f"{out}: holds the input {name}; give --out a new or empty folder")
+
+
+def _is_prepared(folder: Path) -> bool:
+    """Whether its dataset.json is one of ours, of whatever version."""
+    try:
+        info = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(info, dict) and {"format", "labels", "max_length"} <= info.keys()
 
 
 def _open(

@@ -22,12 +22,11 @@ from pathlib import Path, PurePath, PurePosixPath
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.files import replacing_folder
 from lstmcls.prepare import OWN_FILES
-from tune.run_folder import FIRST_FILES, RESULTS, RunFolder
+from tune.run_folder import FIRST_FILES, LOCK, RESULTS, RunFolder, left_early
 from tune.store import Store, StoreFault, is_uri, open_store
 
 EVERY = 10.0  # seconds between two mirrorings
 FRESH = timedelta(seconds=60)  # what a driver's lock is good for; it is written anew each EVERY
-LOCK = ".lock"
 _BEFORE_THE_STUDY = {*FIRST_FILES, "data", "checkpoints"}
 
 
@@ -67,7 +66,7 @@ def check_new(store: Store) -> None:
     names = set(store.names())
     if "study.journal" in names:
         raise BadInput(f"{store}: holds a search; go on with --resume {store.place}")
-    if names - _BEFORE_THE_STUDY:
+    if names and not left_early(names, _BEFORE_THE_STUDY):
         raise BadInput(f"{store}: is not empty; name another --out")
 
 
@@ -96,7 +95,15 @@ def bring_home(store: Store, folder: RunFolder) -> None:
         raise BadInput(f"{folder.path}: is another run than {store}; move it away")
     with replacing_folder(folder.path) as new:
         copy_run(store, new)
+        _keep_others(folder.path, new)
         RunFolder(new).set_origin(store.place)
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Move what only the `old` folder has to the `new` one: a user may have put it there."""
+    for path in old.iterdir() if old.exists() else ():
+        if not (new / path.name).exists():
+            os.replace(path, new / path.name)
 
 
 def copy_run(store: Store, folder: Path) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from lstmcls.cli import BadInput
 from tune.store import Store
 
 RESULTS = Path("results")
-FIRST_FILES = {".lock", ".store", "space.yaml", "search.log"}  # there before the study is
+LOCK, STORE = ".lock", ".store"
+FIRST_FILES = frozenset({LOCK, STORE, "space.yaml", "search.log"})  # there before the study is
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class RunFolder:
     """`results/NAME/`; see the README there for what each file is."""
 
     path: Path
+    # Of a new run: what this process alone has written, until there is a study.
+    own: Set[str] = field(default=frozenset(), compare=False)
+    made: bool = field(default=False, compare=False)  # the folder too
 
     @property
     def name(self) -> str:
@@ -83,12 +88,12 @@ class RunFolder:
 
     @property
     def _store_file(self) -> list[str]:
-        path = self.path / ".store"
+        path = self.path / STORE
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def set_origin(self, uri: str) -> None:
         content = f"{uri}\n{secrets.token_hex(8)}\n"
-        (self.path / ".store").write_text(content, encoding="utf-8")
+        (self.path / STORE).write_text(content, encoding="utf-8")
 
     @property
     def named(self) -> str:
@@ -105,12 +110,20 @@ class RunFolder:
         return self.store / "checkpoints"
 
     def take_back(self) -> None:
-        """Delete what a new run left before its study began; bad input leaves nothing behind."""
-        if not self.journal.exists():
-            for name in FIRST_FILES:
-                (self.path / name).unlink(missing_ok=True)
-            with suppress(OSError):  # the user's own files
+        """Delete what a new run wrote before its study began; bad input leaves nothing behind."""
+        if self.journal.exists():
+            return
+        for name in self.own:
+            (self.path / name).unlink(missing_ok=True)
+        if self.made:
+            with suppress(OSError):  # the user has put something into it
                 self.path.rmdir()
+
+    @property
+    def holder(self) -> str:
+        """Whose lock it is or was last, as a message names it."""
+        *host, pid = (self.path / LOCK).read_text(encoding="utf-8").split() or ["unknown"]
+        return f"process {pid}{' on ' * bool(host)}{' '.join(host)}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -119,46 +132,62 @@ class RunFolder:
         Raises:
             BadInput: another driver holds it, or the file system has no locks.
         """
-        with open(self.path / ".lock", "a+") as lock:
+        with open(self.path / LOCK, "a", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                lock.seek(0)
                 raise BadInput(
-                    f"{self.path}: another search is writing here (process {lock.read().strip()});"
-                    " wait for it or stop it"
+                    f"{self.path}: another search is writing here ({self.holder}); "
+                    "wait for it or stop it"
                 ) from None
             except OSError as error:
                 self.take_back()
                 raise BadInput(
                     f"{self.path}: cannot be locked ({error.strerror}); mount its file system with "
-                    "locks (Lustre: -o flock), or put the run on another"
+                    "locks (Lustre: -o flock, not localflock), or put the run on another"
                 ) from None
             lock.truncate(0)
-            lock.write(str(os.getpid()))
+            lock.write(f"{socket.gethostname()} {os.getpid()}")
             lock.flush()
             yield
 
 
-def new_run(space_name: str, out: Path | None) -> RunFolder:
+def new_run(space_name: str, out: Path | None, space: Path | None = None) -> RunFolder:
     """Make the folder of a new run: `out`, or results/SPACE-DATE-TIME.
+
+    `space`: the file that the space was read from; the run writes one of its own.
 
     Raises:
         BadInput: `out` holds something already.
     """
+    there: set[str] = set()
     if out is None:
         stem = f"{space_name}-{datetime.now():%Y%m%d-%H%M%S}"
         names = [stem, *(f"{stem}-{k}" for k in range(2, 100))]
         out = next(RESULTS / name for name in names if not (RESULTS / name).exists())
     elif (out / "study.journal").exists():
         raise BadInput(f"{out}: holds a search; go on with --resume {out}, or name another --out")
-    elif out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - FIRST_FILES):
-        raise BadInput(f"{out}: exists and is not empty; name another --out")
+    elif space is not None and space.resolve().is_relative_to(out.resolve()):
+        raise BadInput(f"{out}: is where --space {space} lies, which stays as it is; "
+                       "name another --out")  # fmt: skip
+    elif out.exists():
+        there = {path.name for path in out.iterdir()} if out.is_dir() else {"a file"}
+        if there and not left_early(there, FIRST_FILES):
+            raise BadInput(f"{out}: exists and is not empty; name another --out")
+    made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{out}: cannot be made ({error.strerror})") from None
-    return RunFolder(out)
+    return RunFolder(out, FIRST_FILES - there, made)
+
+
+def left_early(names: Set[str], first: Set[str]) -> bool:
+    """Whether `names` are what a search that died before its study began left in a folder.
+
+    Its lock is its mark: without one a space.yaml is the user's own. `first`: what may be there.
+    """
+    return names <= first and (LOCK in names or names <= {STORE})
 
 
 def existing_run(path: Path) -> RunFolder:

@@ -104,7 +104,10 @@ def run_search(args: argparse.Namespace, command: str = "") -> Outcome:
         args.resume = args.out
     prepared = load_prepared(Path(str(space.data)))
     # Only now, when all input has been found good, is a folder made.
-    folder = RunFolder(args.resume) if args.resume is not None else new_run(_name(args), args.out)
+    if args.resume is not None:
+        folder = RunFolder(args.resume)
+    else:
+        folder = new_run(_name(args), args.out, _space_file(args))
     if store is not None and folder.origin != store.place:
         folder.set_origin(store.place)
     display = Display(space, args.quiet)
@@ -140,6 +143,14 @@ def _new(args: argparse.Namespace) -> tuple[SearchSpace, list[str]]:
 
 def _name(args: argparse.Namespace) -> str:
     return "search" if isinstance(args.space, Mapping) else Path(args.space or "full").stem
+
+
+def _space_file(args: argparse.Namespace) -> Path | None:
+    """The user's own file of the space; None where `--space` names one that comes with this."""
+    if args.space is None or isinstance(args.space, Mapping):
+        return None
+    path = Path(args.space)
+    return path if path.is_file() else None
 
 
 _KEPT = ("space", "data", "text", "label", "out", "objective", "seed", "set", "warm_start")

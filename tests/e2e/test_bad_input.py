@@ -114,6 +114,16 @@ def _damaged_other_run(place: Path) -> None:
     (place / "other" / "study.journal").touch()
 
 
+def _in_own_folder(name: str, content: str) -> Callable[[Path], object]:
+    """A file of the user's in own/, which a run or prepared data would have under that name."""
+
+    def spoil(place: Path) -> None:
+        (place / "own").mkdir()
+        (place / "own" / name).write_text(content, encoding="utf-8")
+
+    return spoil
+
+
 def _nothing(place: Path) -> None:
     pass
 
@@ -147,6 +157,8 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
         "gzip",
     ),
     (PREPARE, "good.csv --out data", _gone("data/dataset.json"), "empty folder"),
+    (PREPARE, "good.csv --out own", _in_own_folder("dataset.json", '{"mine": 1}'), "other files"),
+    (PREPARE, "data/train.parquet --out data", _nothing, "holds the input data/train.parquet"),
     (PREPARE, "good.csv --out new --split 0.9,0.9,0.9", _nothing, "sum to 1"),
     (PREPARE, "good.csv --out new --split half", _nothing, "split"),
     (PREPARE, "good.csv --out new --vocab-size 0", _nothing, "vocab-size"),
@@ -181,6 +193,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (PREDICT, "model text --file good.csv", _nothing, "not both"),
     (PREDICT, "model --file none.csv", _nothing, "no such file"),
     (PREDICT, "model --file good.csv --out new.doc", _nothing, "expected a file ending"),
+    (PREDICT, "model --file good.csv --out ./good.csv", _nothing, "is the file that --file names"),
     (PREDICT, "model --file good.csv --out none/new.csv", _nothing, "no such folder"),
     (EVALUATE, "model none.csv", _nothing, "none.csv"),
     (EVALUATE, "model data --split train --text t", _nothing, "are for files"),
@@ -247,6 +260,18 @@ CASES: list[tuple[str, str, Callable[[Path], object], str]] = [
     (SEARCHING, NEW, _gone("data/tokenizer.json"), "tokenizer.json missing"),
     (SEARCHING, NEW, _cut("data/tokenizer.json"), "tokenizer.json"),
     (SEARCHING, "--space space.yaml --out model", _nothing, "not empty"),
+    (
+        SEARCHING,
+        "--space space.yaml --out own",
+        _in_own_folder("space.yaml", "# mine"),
+        "not empty",
+    ),
+    (
+        SEARCHING,
+        "--space own/space.yaml --out own",
+        _in_own_folder("space.yaml", SPACE),
+        "own: is where --space own/space.yaml lies",
+    ),
     (SEARCHING, "--space space.yaml --out good.csv", _nothing, "good.csv"),
     (SEARCHING, "--space space.yaml --out good.csv/new", _nothing, "cannot be made"),
     (SEARCHING, "--space space.yaml --out run", _nothing, "go on with --resume run"),

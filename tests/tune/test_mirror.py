@@ -157,6 +157,15 @@ def test_a_run_that_did_not_begin_leaves_nothing(
     assert store.files() == []
 
 
+def test_a_file_of_the_users_in_the_store_is_not_taken_for_a_run_that_died(store: Store) -> None:
+    store.make(parents=True)
+    store.write("space.yaml", b"# mine")
+    with pytest.raises(BadInput, match="is not empty; name another --out"):
+        mirror.check_new(store)
+    store.write(LOCK, b"key 7 node")
+    mirror.check_new(store)
+
+
 def test_a_run_in_a_folder_needs_no_mirror(tmp_path: Path) -> None:
     with mirrored(RunFolder(tmp_path), tmp_path, print) as found:
         assert found is None
@@ -251,9 +260,11 @@ def test_the_copy_that_is_behind_is_replaced(
     bring_home(store, elsewhere)
     with mirrored(elsewhere, prepared_folder, print), open(elsewhere.journal, "ab") as journal:
         journal.write(b"3\n")
+    (run.path / "notes.txt").write_text("mine")
     bring_home(store, run)
     assert run.journal.read_bytes() == b"1\n2\n3\n"
     assert run.key != key
+    assert (run.path / "notes.txt").read_text() == "mine"
 
 
 def test_copies_that_went_on_apart_and_other_runs_are_refused(

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from lstmcls.cli import BadInput
 from tune.run_folder import RunFolder, existing_run, new_run
 
+NODE = re.escape(socket.gethostname())
 HOLD = """
 import sys, tune.run_folder
 with tune.run_folder.RunFolder(__import__("pathlib").Path(sys.argv[1])).locked():
@@ -43,9 +45,35 @@ def test_a_new_run_goes_where_it_is_told_to(tmp_path: Path) -> None:
 
 
 def test_a_run_that_died_before_its_study_was_made_may_begin_again(tmp_path: Path) -> None:
-    for name in (".lock", "space.yaml", "search.log"):
+    names = {".lock", "space.yaml", "search.log"}
+    for name in names:
         (tmp_path / name).touch()
-    assert new_run("full", tmp_path) == RunFolder(tmp_path)
+    run = new_run("full", tmp_path)
+    assert run == RunFolder(tmp_path)
+    run.take_back()  # what an earlier process wrote is not this one's to delete
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("name", ["space.yaml", "search.log"])
+def test_a_file_of_the_users_is_not_taken_for_a_run_that_died(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("# mine\n")
+    with pytest.raises(BadInput, match="exists and is not empty; name another --out"):
+        new_run("full", tmp_path)
+    assert (tmp_path / name).read_text() == "# mine\n"
+
+
+def test_a_run_does_not_go_where_the_file_of_its_space_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    space = folder / "space.yaml"
+    space.touch()
+    for out in (folder, tmp_path, space, folder / ".." / "mine"):
+        with pytest.raises(BadInput, match=r"is where --space .*space.yaml lies, .*another --out"):
+            new_run("space", out, space)
+    (folder / ".lock").touch()  # and where a run died early it is not overwritten either
+    with pytest.raises(BadInput, match="is where --space"):
+        new_run("space", folder, space)
+    assert new_run("space", tmp_path / "out", space).path.is_dir()
 
 
 def test_a_run_that_did_not_begin_is_taken_back(tmp_path: Path) -> None:
@@ -54,6 +82,11 @@ def test_a_run_that_did_not_begin_is_taken_back(tmp_path: Path) -> None:
     with run.locked():
         run.take_back()
     assert not run.path.exists()
+    (tmp_path / "empty").mkdir()
+    run = new_run("full", tmp_path / "empty")
+    with run.locked():
+        run.take_back()
+    assert list(run.path.iterdir()) == []  # the folder is the user's own
     begun = new_run("full", tmp_path / "begun")
     begun.journal.touch()
     begun.space.touch()
@@ -118,7 +151,9 @@ def test_a_second_driver_is_kept_out_until_the_first_is_gone_however_it_went(
     first = hold(tmp_path)
     try:
         with (
-            pytest.raises(BadInput, match=rf"another search is writing .*\(process {first.pid}\)"),
+            pytest.raises(
+                BadInput, match=rf"another search is writing .*\(process {first.pid} on {NODE}\)"
+            ),
             RunFolder(tmp_path).locked(),
         ):
             pass
@@ -127,7 +162,9 @@ def test_a_second_driver_is_kept_out_until_the_first_is_gone_however_it_went(
         first.communicate()
     for _ in range(2):
         with RunFolder(tmp_path).locked():
-            assert (tmp_path / ".lock").read_text() == str(os.getpid())
+            assert RunFolder(tmp_path).holder == f"process {os.getpid()} on {NODE}"
+    (tmp_path / ".lock").write_text("7")  # of an earlier version
+    assert RunFolder(tmp_path).holder == "process 7"
 
 
 def test_a_file_system_without_locks_is_refused(
