@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -79,6 +80,7 @@ def parse_in_any_order(
 
 def run(main: Callable[[], int]) -> None:
     """Call `main` and exit with its status, turning expected faults into clear lines."""
+    _print_anything()
     try:
         status = main()
     except BadInput as fault:
@@ -96,3 +98,10 @@ def run(main: Callable[[], int]) -> None:
         sys.stderr.close()
         status = OK
     sys.exit(status)
+
+
+def _print_anything() -> None:
+    """Have a character that the terminal's encoding lacks printed as its code: \\u5317."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -116,12 +116,16 @@ def _printing(as_json: bool) -> Iterator[Writer]:
     def plain(row: Row) -> str:
         return f"{row['label']}\t{row['probability']:.4f}\t{' '.join(row['text'].split())}"
 
-    show = _json_line if as_json else plain
+    def as_line(row: Row) -> str:
+        # JSON has codes of its own for what the terminal cannot show.
+        return _json_line(row, ascii_only=not sys.stdout.encoding.lower().startswith("utf"))
+
+    show = as_line if as_json else plain
     yield lambda rows: print("\n".join(map(show, rows)), flush=True)
 
 
-def _json_line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False, default=str)  # a time, say
+def _json_line(row: Row, ascii_only: bool = False) -> str:
+    return json.dumps(row, ensure_ascii=ascii_only, default=str)  # a time, say
 
 
 def _chunks(source: Source) -> Iterator[list[str]]:

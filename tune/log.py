@@ -19,7 +19,7 @@ def logged_to(path: Path) -> Iterator[None]:
     level = seeker.level
     seeker.setLevel(logging.ERROR)
     before = [(logger, logger.handlers, logger.propagate) for logger in loggers]
-    with open(path, "a", encoding="utf-8", buffering=1) as log:
+    with open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         for logger in loggers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -100,13 +101,20 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _slurm(args: argparse.Namespace) -> int:
-    print(slurm.script(read_run(args), args), end="")
+    _print_file(slurm.script(read_run(args), args))
     return OK
 
 
 def _k8s(args: argparse.Namespace) -> int:
-    print(k8s.manifest(read_run(args), args), end="")
+    _print_file(k8s.manifest(read_run(args), args))
     return OK
+
+
+def _print_file(content: str) -> None:
+    """Print a file in UTF-8, whatever the terminal: it is for another program."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(content, end="")
 
 
 def _jobs(args: argparse.Namespace) -> Jobs:
