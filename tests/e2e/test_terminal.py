@@ -89,7 +89,8 @@ def test_what_another_program_reads_is_whole_whatever_the_terminal(place: Path) 
     assert json.loads(done.stdout)["text"] == "电影 😀"
     done = command(
         place, LATIN, "tune.submit", "slurm", "--space", "spaß.yaml", "--shared", str(place),
-        "--name", "a", "--data", str(place / "店.csv"), "--nodes", "1", "--cpus-per-node", "1", "--time", "1:00:00",
+        "--name", "a", "--data", str(place / "店.csv"),
+        "--nodes", "1", "--cpus-per-node", "1", "--time", "1:00:00",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "北京0/店.csv" in done.stdout.encode("latin-1").decode("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,10 +53,18 @@ def test_a_small_file_goes_along_under_its_content(home: Path) -> None:
 
 
 def test_a_small_prepared_folder_goes_along(home: Path, prepared_folder: Path) -> None:
-    data = packed(str(prepared_folder))
+    shutil.copytree(prepared_folder, home / "shop")
+    data = packed("shop")
     assert data is not None
     names = {path.name for path in (home / "package" / data).iterdir()}
     assert names == {path.name for path in prepared_folder.iterdir()}
+    (home / "package").rename("before")
+    (home / "package").mkdir()
+    (home / "shop" / "raw").mkdir()  # a user's own, which stays where it is
+    (home / "shop" / "raw" / "customers.csv").write_text("name,address")
+    (home / "shop" / "secrets.env").write_bytes(bytes(package.LARGEST))
+    assert packed("shop") == data
+    assert {path.name for path in (home / "package" / data).iterdir()} == names
 
 
 def test_a_path_of_the_cluster_is_left_to_it(home: Path) -> None:

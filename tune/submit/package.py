@@ -13,6 +13,7 @@ import tune
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
 from lstmcls.dataset import read_info
+from lstmcls.prepare import OWN_FILES
 from tune.space import SearchSpace
 from tune.store import is_uri
 
@@ -46,15 +47,17 @@ def _data(folder: Path, data: str) -> str | None:
     packed = Path("data", _digest(source), source.name)
     (folder / packed).parent.mkdir(parents=True)
     if source.is_dir():
-        shutil.copytree(source, folder / packed)
+        (folder / packed).mkdir()
+        for file in _own_files(source):
+            shutil.copy(file, folder / packed)
     else:
         shutil.copy(source, folder / packed)
     return str(packed)
 
 
 def size(path: Path) -> int:
-    """Bytes in a file or folder."""
-    return sum(file.stat().st_size for file in _files(path))
+    """Bytes in a folder."""
+    return _bytes([file for file in path.rglob("*") if file.is_file()])
 
 
 def _goes_along(data: str) -> bool:
@@ -70,23 +73,29 @@ def _goes_along(data: str) -> bool:
         )
     if path.is_dir():
         read_info(path)
-    if size(path) <= LARGEST:
+    bytes_ = _bytes(_own_files(path))
+    if bytes_ <= LARGEST:
         return True
     if path.is_absolute():
         return False
     raise BadInput(
-        f"--data {data}: {size(path) / 1e6:.0f} MB, at most {LARGEST / 1e6:.0f} MB go with a job; "
+        f"--data {data}: {bytes_ / 1e6:.0f} MB, at most {LARGEST / 1e6:.0f} MB go with a job; "
         "copy it to storage that the cluster's nodes share and name its absolute path there"
     )
 
 
 def _digest(path: Path) -> str:
     found = hashlib.sha256()
-    for file in _files(path):
+    for file in _own_files(path):
         found.update(str(file.relative_to(path.parent)).encode())
         found.update(file.read_bytes())
     return found.hexdigest()[:8]
 
 
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+def _own_files(path: Path) -> list[Path]:
+    """A file; of a prepared folder those that are the data, not what else a user keeps there."""
+    return [path] if path.is_file() else sorted(path / name for name in OWN_FILES)
+
+
+def _bytes(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
