@@ -84,16 +84,17 @@ class Session:
         self.share, self.display, self.trackers, self.mirror = share, display, trackers, mirror
         self.search = open_study(run.journal, SEARCH, space.objective)
         self.confirmation = open_study(run.journal, CONFIRMATION, space.objective)
+        if "data" not in self.search.user_attrs:
+            self.search.set_user_attr("data", data_digest(prepared.folder))
+        points = space.grid() if space.sampler.name == "grid" else space.enqueue
+        # The first is the baseline; what another run found good comes before all the rest.
+        enqueue(self.search, [*points[:1], *more_points, *points[1:]])
+        # Only now: a grid of thousands takes its time.
         self._started = time.monotonic()
         self._left = left(space, self.search, self.confirmation)  # of the budget, at this start
         self._interrupted = False
         self._unconfirmed: list[int] = []
-        if "data" not in self.search.user_attrs:
-            self.search.set_user_attr("data", data_digest(prepared.folder))
         begin_sitting(self.search, command)
-        points = space.grid() if space.sampler.name == "grid" else space.enqueue
-        # The first is the baseline; what another run found good comes before all the rest.
-        enqueue(self.search, [*points[:1], *more_points, *points[1:]])
         for study in (self.search, self.confirmation):
             if numbers := requeue_unfinished(study):
                 display.note(f"{study.study_name}: {len(numbers)} unfinished trials go on")

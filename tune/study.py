@@ -70,9 +70,19 @@ def enqueue(study: optuna.Study, points: Iterable[Mapping[str, Any]]) -> None:
     """Enqueue `points` once, however often a search is resumed."""
     if study.user_attrs.get("enqueued"):
         return
-    for point in points:
-        study.enqueue_trial(dict(point), skip_if_exists=True)
-    study.set_user_attr("enqueued", True)
+    trials = study.get_trials(deepcopy=False)
+    # Optuna's `skip_if_exists` goes through all trials for each point.
+    known = {_written(trial.system_attrs.get("fixed_params", trial.params)) for trial in trials}
+    with _one_sync(study):
+        for point in points:
+            if _written(point) not in known:
+                known.add(_written(point))
+                study.enqueue_trial(dict(point))
+        study.set_user_attr("enqueued", True)
+
+
+def _written(point: Mapping[str, Any]) -> str:
+    return repr(sorted(point.items()))
 
 
 def requeue(study: optuna.Study, number: int) -> None:

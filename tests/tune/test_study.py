@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 from fakes import PLAIN, a_report, asked, drive, finished, in_memory, opened, score, small_space
+from optuna.storages.journal import JournalStorage
 from optuna.trial import TrialState
 
 from lstmcls.cli import BadInput
@@ -53,6 +55,35 @@ def test_points_are_enqueued_once_however_often_a_search_is_resumed(journal: Pat
         enqueue(study, [OTHER])
         fixed = [trial.system_attrs["fixed_params"] for trial in study.get_trials()]
         assert fixed == [POINT, OTHER]  # and equal ones once
+
+
+def test_many_points_are_enqueued_under_one_sync_without_a_list_of_all_for_each(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(journal, SEARCH, small_space().objective)
+    sync, synced = os.fsync, []
+    listed, lists = JournalStorage.get_all_trials, []
+    monkeypatch.setattr(os, "fsync", lambda file: (sync(file), synced.append(file)))
+    monkeypatch.setattr(
+        JournalStorage,
+        "get_all_trials",
+        lambda *given, **named: (lists.append(given), listed(*given, **named))[1],
+    )
+    enqueue(study, [{"hidden_size": size} for size in range(300)])
+    assert len(synced) == 1
+    assert len(lists) <= 1
+    monkeypatch.undo()
+    assert len(study.get_trials()) == 300
+
+
+def test_points_that_were_enqueued_before_their_driver_died_are_not_again(journal: Path) -> None:
+    points = [{"hidden_size": 8 * size, "lr": 1 / size} for size in range(1, 6)]
+    study = open_study(journal, SEARCH, small_space().objective)
+    for point in points[:3]:
+        study.enqueue_trial(point)
+    enqueue(open_study(journal, SEARCH, small_space().objective), points)
+    study = open_study(journal, SEARCH, small_space().objective)
+    assert [t.system_attrs["fixed_params"] for t in study.get_trials()] == points
 
 
 def test_points_that_ran_are_not_enqueued_again(journal: Path) -> None:
