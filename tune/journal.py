@@ -12,8 +12,14 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from lstmcls.cli import BadInput
+from tune.run_folder import RunFolder
 
 _PICKLED = ("cma:", "sepcma:", "cmawm:")  # CmaEsSampler's attributes
+_OURS: set[str] = set()  # Optuna's names, unique ones, of what has written in this process
+
+
+class AnotherWriter(OSError):
+    """Another search writes the journal: the lock of its folder has not kept that out."""
 
 
 class _SoleWriter(JournalFileOpenLock):
@@ -27,28 +33,58 @@ class _SoleWriter(JournalFileOpenLock):
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file, with what an earlier process pickled into it left unread.
+    """Optuna's journal file, with what another process pickled into it left unread.
 
     CmaEsSampler keeps its state as a pickle in the study. A file must never run code, so only
     pickles that this very process wrote are handed back to it.
+
+    What another search writes while this one has the file open is not read, and nothing is
+    written behind it: both would train the same trials.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), lock_obj=_SoleWriter(str(path)))
-        self._earlier = sum(1 for _ in super().read_logs(0))
+        with open(path, "rb") as file:
+            blocks = iter(lambda: file.read(1 << 20), b"")
+            self._earlier = sum(block.count(b"\n") for block in blocks)  # lines
+            self._seen = file.tell()  # bytes
         self._deferred = False
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        size = os.path.getsize(self._file_path)
+        """
+        Raises:
+            AnotherWriter: another search has written since.
+            OSError: such as a full disk; no part of `logs` is in the file.
+        """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        content = lines.encode("utf-8")
+        self._seen = self._looked_through()
+        _OURS.update(log["worker_id"] for log in logs)
         try:
             with open(self._file_path, "ab") as file:
-                file.write(lines.encode("utf-8"))
+                file.write(content)
             self._sync()
         except OSError:
             # On a full disk half a line may be there; the next line must not join it.
-            os.truncate(self._file_path, size)
+            os.truncate(self._file_path, self._seen)
             raise
+        self._seen += len(content)
+
+    def _looked_through(self) -> int:
+        """The size in bytes, when all that came since the last look is of no other search: it is
+        the other study's of this process, or a note from optuna-dashboard."""
+        with open(self._file_path, "rb") as file:  # over NFS an open file's size is the true one
+            size = os.fstat(file.fileno()).st_size
+            file.seek(self._seen)
+            lines = file.read(max(0, size - self._seen)).splitlines()
+        if size < self._seen or any(_of_another_search(_parsed(line)) for line in lines):
+            folder = RunFolder(Path(self._file_path).parent)
+            raise AnotherWriter(
+                f"{folder.path}: another search or program writes here too (its lock names "
+                f"{folder.holder}); if that is a search, this file system has no locks between "
+                "nodes (Lustre: -o flock, not localflock)"
+            )
+        return size
 
     @contextmanager
     def one_sync(self) -> Iterator[None]:
@@ -67,7 +103,13 @@ class Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Any:
         for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
-            yield _without_pickles(log) if number < self._earlier else log
+            since = number >= self._earlier  # it was opened
+            if since and self._stops_at(log):
+                return
+            yield log if since and log["worker_id"] in _OURS else _without_pickles(log)
+
+    def _stops_at(self, log: dict[str, Any]) -> bool:
+        return _of_another_search(log)
 
 
 class ReadOnly(Journal):
@@ -75,6 +117,21 @@ class ReadOnly(Journal):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         raise PermissionError(f"{self._file_path}: open for reading only; a search writes it")
+
+    def _stops_at(self, log: dict[str, Any]) -> bool:
+        return False
+
+
+def _of_another_search(log: Any) -> bool:
+    """Whether a line may change trials, and is not of this process."""
+    return not isinstance(log, dict) or not ("system_attr" in log or log["worker_id"] in _OURS)
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:  # half a line
+        return None
 
 
 def _without_pickles(log: dict[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,9 @@ class RunFolder:
     @property
     def holder(self) -> str:
         """Whose lock it is or was last, as a message names it."""
-        *host, pid = (self.path / LOCK).read_text(encoding="utf-8").split() or ["unknown"]
+        path = self.path / LOCK
+        content = path.read_text(encoding="utf-8") if path.exists() else ""
+        *host, pid = content.split() or ["unknown"]
         return f"process {pid}{' on ' * bool(host)}{' '.join(host)}"
 
     @contextmanager

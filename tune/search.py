@@ -27,7 +27,7 @@ from lstmcls.files import replacing
 from tune.budget import require_no_less
 from tune.cluster import nodes, start_ray
 from tune.data import prepared_folder, remarks, require_same_data, stored_frame
-from tune.journal import repair_journal
+from tune.journal import AnotherWriter, repair_journal
 from tune.live import Display
 from tune.log import logged_to
 from tune.mirror import Mirror, at_home, mirrored
@@ -247,6 +247,9 @@ def _search(
                 raise
             again = _resume(folder, args.address)
             raise KeyboardInterrupt(f"stopped at once; go on with: {again}") from None
+        except AnotherWriter as fault:
+            again = _resume(folder, args.address)
+            raise RunFailed(f"{fault}; stop one of them, then go on with: {again}") from None
         finally:
             display.close()
             ray.shutdown()

@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 from lstmcls.config import TrainConfig
 from tune.checkpoints import drop_all, drop_states, trial_folder
 from tune.cluster import node_lost
+from tune.journal import AnotherWriter
 from tune.mirror import Mirror
 from tune.space import Objective
 from tune.stop import GRACE, Stop
@@ -295,6 +296,8 @@ def _full_disk_ends(stop: Stop) -> Iterator[None]:
     """What Ray calls for a result must not raise: it would wrap the error in one of its own."""
     try:
         yield
+    except AnotherWriter as error:
+        stop.fail(str(error))
     except OSError as error:
         if error.errno not in FULL:
             raise

@@ -16,9 +16,10 @@ from fakes import PLAIN, a_report, asked, drive, finished, in_memory, opened, sc
 from optuna.trial import TrialState
 
 from lstmcls.cli import BadInput
-from tune.journal import repair_journal
+from tune.journal import AnotherWriter, repair_journal
 from tune.space import SearchSpace
 from tune.study import (
+    CONFIRMATION,
     SEARCH,
     finish,
     frozen_trial,
@@ -170,6 +171,78 @@ def test_a_study_on_a_full_disk_keeps_its_lines_whole(journal: Path) -> None:
     assert record_report(study, trial, a_report(1, 0.5))
     assert repair_journal(journal) == 0
     assert len(reports_of(frozen_trial(opened(journal, space), 0))) == 1
+
+
+# One writer.
+
+
+def others(journal: Path) -> optuna.Study:
+    """The study as another process has it open: a second driver, or optuna-dashboard."""
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    return optuna.load_study(study_name=SEARCH, storage=optuna.storages.JournalStorage(backend))
+
+
+def test_nothing_is_written_behind_another_search(journal: Path) -> None:
+    space = small_space()
+    study = opened(journal, space)
+    trial, _ = asked(study, space, None)
+    record_report(study, trial, a_report(1, 0.5))
+    (journal.parent / ".lock").write_text("node-2 7")
+    theirs = others(journal)
+    theirs.tell(0, 0.5)  # it took the trial for an abandoned one, and ended it
+    before = journal.read_bytes()
+    told = r"another search or program writes here too \(its lock names process 7 on node-2\)"
+    for event in (
+        lambda: record_report(study, trial, a_report(2, 0.75)),
+        lambda: finish(study, 0, TrialState.PRUNED, "asha"),
+        lambda: asked(study, space, None),
+        lambda: requeue(study, 0),
+    ):
+        with pytest.raises(AnotherWriter, match=told):
+            event()
+    assert journal.read_bytes() == before
+    assert frozen_trial(study, 0).state == TrialState.RUNNING  # as this one left it
+    assert frozen_trial(opened(journal, space), 0).state == TrialState.COMPLETE
+
+
+def test_half_a_line_of_another_search_is_noticed_too(journal: Path) -> None:
+    space = small_space()
+    study = opened(journal, space)
+    with open(journal, "ab") as file:
+        file.write(b'{"op_code":4,"worker')
+    with pytest.raises(AnotherWriter):
+        asked(study, space, None)
+    journal.write_bytes(b"")
+    with pytest.raises(AnotherWriter):
+        study.set_user_attr("a", 1)
+
+
+def test_the_two_studies_of_a_run_write_in_turns(journal: Path) -> None:
+    space = small_space()
+    search = open_study(journal, SEARCH, space.objective)
+    confirmation = open_study(journal, CONFIRMATION, space.objective)
+    for number in range(3):
+        for study in (search, confirmation):
+            finished(study, space.suggest, [0.5])
+            assert len(study.get_trials()) == number + 1
+
+
+def test_a_note_from_the_dashboard_stops_nothing(journal: Path) -> None:
+    space = small_space()
+    study = opened(journal, space)
+    dashboard = others(journal)
+    dashboard._storage.set_study_system_attr(dashboard._study_id, "dashboard:note", "try sgd")
+    finished(study, space.suggest, [0.5])
+    assert study._storage.get_study_system_attrs(study._study_id) == {"dashboard:note": "try sgd"}
+
+
+def test_a_pickle_that_another_process_adds_meanwhile_is_not_read(journal: Path) -> None:
+    space = small_space(space=PLAIN)
+    study = opened(journal, space)
+    trial, _ = asked(study, space, None)
+    theirs = others(journal)
+    theirs._storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", "80")
+    assert "cma:optimizer:0" not in frozen_trial(study, 0).system_attrs
 
 
 class Bomb:

@@ -8,8 +8,10 @@ import os
 import pickle
 from pathlib import Path
 
+import optuna
 import pytest
 from fakes import EPOCHS, Driver, in_memory, small_space
+from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from stores import new_store
@@ -18,7 +20,7 @@ from tune.journal import Journal
 from tune.mirror import LOCK, Mirror
 from tune.run_folder import RunFolder
 from tune.searcher import MAX_FAILURES, MAX_LOSSES
-from tune.study import finish
+from tune.study import SEARCH, finish, requeue
 from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY, RAISED, REPORT_KEYS
 
 folder = pytest.fixture(in_memory)
@@ -97,6 +99,24 @@ def test_a_full_disk_under_the_study_stops_the_search(
     else:
         driver.die(trial)
     assert driver.stop.fault == "disk full: [Errno 28] No space left on device"
+
+
+@pytest.mark.parametrize("event", ["report", "end", "death"])
+def test_a_second_driver_stops_the_search(event: str, folder: Path, driver: Driver) -> None:
+    """Where locks do not reach from node to node: it has put the first one's trials back."""
+    trial = driver.start()
+    driver.report(trial, 0.5)
+    backend = JournalFileBackend(str(folder / "study.journal"))
+    theirs = optuna.load_study(study_name=SEARCH, storage=JournalStorage(backend))
+    requeue(theirs, 0)
+    if event == "report":
+        driver.report(trial, 0.6)
+    elif event == "end":
+        driver.complete(trial)
+    else:
+        driver.die(trial)
+    assert driver.stop.fault is not None
+    assert "another search or program writes here too" in driver.stop.fault
 
 
 def test_another_fault_of_the_disk_is_raised(
