@@ -25,7 +25,7 @@ from torch import Tensor
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig, load_config
 from lstmcls.dataset import Prepared, TokenDataset, unlabelled
-from lstmcls.files import replacing_folder
+from lstmcls.files import replacing, replacing_folder
 from lstmcls.fit import judged_rows
 from lstmcls.metrics import per_class
 from lstmcls.model import LSTMClassifier
@@ -124,6 +124,21 @@ def save_artifact(
         _write(temporary / "metrics.json", _json(artifact.metrics))
         card = model_card(title or folder.resolve().name, config, artifact.labels, artifact.metrics)
         _write(temporary / "README.md", card)
+
+
+def add_metrics(folder: Path, more: Mapping[str, Any], title: str) -> None:
+    """Add `more` to the metrics.json of an artifact, and write its card anew under `title`.
+
+    Raises:
+        BadInput: the artifact is damaged.
+        OSError: the folder cannot be written.
+    """
+    config, labels = load_config(folder / "config.yaml"), _labels(folder / "labels.json")
+    metrics = finite(read_metrics(folder) | dict(more))
+    with replacing(folder / "metrics.json") as path:
+        _write(path, _json(metrics))
+    with replacing(folder / "README.md") as path:
+        _write(path, model_card(title, config, labels, metrics))
 
 
 def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:

@@ -24,6 +24,7 @@ STRENGTHS = (1.0, 4.0, 16.0)  # the inverse of the regularization; validation ch
 MOST_WEIGHTS = 2**22  # n-grams, of which the most frequent are kept, times classes
 MOST_ROWS = 100_000  # trained on, divided by the classes; more of them would take minutes
 FEWEST_ROWS = 10_000  # trained on all the same
+MOST_TOKENS = 6_000_000  # in these rows: each takes 110 bytes while it is counted and weighted
 
 
 def linear_metrics(
@@ -31,8 +32,8 @@ def linear_metrics(
 ) -> dict[str, float]:
     """The METRICS on `val`, of the strength that is best by `metric` (one of OBJECTIVES).
 
-    `train_rows` and `val_rows` are added: of many rows some are drawn. Empty where there is nothing
-    to learn: one class, or no n-gram twice.
+    `train_rows` and `val_rows` are added: of many rows, or of long ones, some are drawn. Empty
+    where there is nothing to learn: one class, or no n-gram twice.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
@@ -63,9 +64,12 @@ def _known(counts: csr_matrix, classes: int) -> NDArray[np.int64]:
 
 
 def _drawn(data: TokenDataset, most: int) -> TokenDataset:
-    if len(data) <= most:
+    """At most `most` rows, of at most MOST_TOKENS tokens together."""
+    if len(data) <= most and len(data.ids) <= MOST_TOKENS:
         return data
-    return data.chosen(np.random.default_rng(0).permutation(len(data))[:most])
+    rows = np.random.default_rng(0).permutation(len(data))[:most]
+    tokens = np.cumsum(data.lengths[rows])
+    return data.chosen(rows[: np.searchsorted(tokens, MOST_TOKENS, side="right")])
 
 
 def ngram_counts(data: TokenDataset) -> csr_matrix:

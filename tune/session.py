@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from lstmcls.artifact import add_metrics
 from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
 from lstmcls.linear import linear_metrics
@@ -143,13 +144,14 @@ class Session:
         if test is not None:
             confirmation = [candidate.summary() for candidate in candidates]
             extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
-        linear: dict[str, float] = {}
-        if not self._interrupted:
-            linear = linear_baseline(self.prepared, self.space.objective, self.display.note)
-        if linear:
-            extra["linear"] = linear
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
+        linear: dict[str, float] = {}
+        if not self._interrupted:  # after the winner is written, which it must not cost
+            linear = linear_baseline(self.prepared, self.space.objective, self.display.note)
+        if linear:
+            winner.write_best_config(self.run, found, extra | {"linear": linear})
+            add_metrics(self.run.best, {"linear": linear}, title=self.run.name)
         return came_to(found, candidates, test, self._interrupted, self._unconfirmed, linear)
 
     def _search(self) -> None:

@@ -78,7 +78,7 @@ def export(
     Args:
         extra: `objective` (the metric's name) and, of a confirmed winner, `test` (from
             `look_at_test`), `confirmation` (the candidates' summaries, the winner's first) and
-            `level` (of their intervals); `linear`, what a linear model reaches.
+            `level` (of their intervals).
 
     Raises:
         RunFailed: the weights are gone or damaged.
@@ -110,7 +110,10 @@ def export(
 
 
 def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> None:
-    """Write best.yaml, which `lstmcls.train --config` accepts; `extra` as for `export`."""
+    """Write best.yaml, which `lstmcls.train --config` accepts.
+
+    `extra` as for `export`, and `linear`: what a linear model reaches.
+    """
     value, metric = winner.report["objective"], extra["objective"]
     seed = f" on seed {winner.config.seed}" if "test" in extra else ""
     head = (
@@ -134,6 +137,9 @@ def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> 
                 f"# test accuracy against the baseline's: {test['difference']:+.4f}, "
                 f"{extra['level']:.0%} interval [{low:+.4f}, {high:+.4f}], paired by text\n"
             )
+    if "linear" in extra:
+        value = extra["linear"][metric.removeprefix("val_")]
+        head += f"# {metric} of a linear model (TF-IDF, logistic regression): {value:.4f}\n"
     with replacing(run.best_config) as path:
         path.write_text(head + winner.config.to_yaml(), encoding="utf-8")
 

@@ -66,3 +66,16 @@ def test_of_many_classes_the_most_frequent_ngrams_are_kept(
     kept = linear._known(counts, classes=2)
     assert len(kept) == 10
     assert min(rows_with[kept]) >= max(np.delete(rows_with, kept))
+
+
+def test_of_long_rows_as_many_are_drawn_as_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[1 + (number + at) % 7 for at in range(1 + number % 50)] for number in range(400)]
+    data = _labelled(rows, [number % 2 for number in range(400)])
+    monkeypatch.setattr(linear, "MOST_TOKENS", 3000)
+    found = linear_metrics(data, data, 2, "val_loss", "min")
+    drawn = linear._drawn(data, most=400)
+    assert found["train_rows"] == found["val_rows"] == len(drawn)
+    assert 2900 < len(drawn.ids) <= 3000
+    monkeypatch.setattr(linear, "MOST_TOKENS", len(data.ids))
+    assert linear._drawn(data, most=400) is data
+    assert len(linear._drawn(data, most=100)) == 100
