@@ -1,14 +1,20 @@
 """`--mlflow URI`: an experiment a search, a run a trial, and with the winner's run its model.
 
-A trial is written when it has ended. What a server did not take, or an earlier sitting did not
-write, is written at the next occasion: every run carries the number of its trial.
+A trial is written when it has ended, by a thread: a server that hangs holds up nothing else. What
+it did not take, or an earlier sitting did not write, is written at the next occasion: every run
+carries the number of its trial.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
+import shlex
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -23,10 +29,13 @@ from tune.run_folder import RunFolder
 from tune.space import Objective
 from tune.study import SEARCH, best_report, reports_of
 
+logger = logging.getLogger(__name__)
+
 Key = tuple[str, int]  # a study and the number of a trial, and when that started
 
 LONGEST = 200  # characters of MLflow's own words
 PAUSE = 60.0  # seconds after a fault
+PATIENCE = 30.0  # seconds without an answer after which the end of a search waits no longer
 AT_ONCE = 500  # metrics in one request; MLflow takes 1000
 CURVES = ("train_loss", *OBJECTIVES, "epoch", "tokens")
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}  # MLflow's words
@@ -38,7 +47,7 @@ def connect(uri: str) -> Any:
     Raises:
         BadInput: the package is missing, or nothing answers at `uri`.
     """
-    # A server that is gone must not hold up the search for minutes.
+    # A server that is gone must not hold up the end of a search for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -67,45 +76,65 @@ class MLflow:
         self, client: Any, run: RunFolder, objective: Objective, say: Callable[[str], None]
     ) -> None:
         self._client, self._run, self._objective, self._say = client, run, objective, say
+        self._studies: dict[str, optuna.Study] = {}
+        self._taken: set[Key] = set()  # trials that are written or in the queue
+        self._queue = deque[Callable[[], None]]()  # what the thread has to write
+        self._thread = threading.Thread()  # alive while there is something
+        self._pause = -math.inf  # until then nothing is tried, on the monotonic clock
         self._experiment: str | None = None
         self._runs: dict[Key, str] = {}
         self._whole: set[Key] = set()
-        self._pause = -math.inf  # until then nothing is tried, on the monotonic clock
-        self._studies: dict[str, optuna.Study] = {}
 
     def update(self, study: optuna.Study) -> None:
         self._studies[study.study_name] = study
-        if time.monotonic() > self._pause:
-            with self._forgiving():
-                self._catch_up(study)
+        for trial in study.get_trials(deepcopy=False):
+            key = _key(study, trial)
+            if trial.state.is_finished() and key not in self._taken:
+                self._taken.add(key)
+                self._queue.append(functools.partial(self._write, trial, key))
+        self._start()
 
     def close(self, winner: int | None) -> None:
-        with self._forgiving():
-            for study in self._studies.values():
-                self._catch_up(study)
-            if winner is not None and self._experiment is not None:
-                self._tag(winner)
+        for study in self._studies.values():
+            self.update(study)
+        if winner is not None:
+            search = self._studies[SEARCH]
+            keys = {trial.number: _key(search, trial) for trial in search.get_trials()}
+            self._queue.append(functools.partial(self._tag, keys, winner))
+        self._pause = -math.inf
+        while self._queue and time.monotonic() > self._pause:
+            left = len(self._queue)
+            self._start()
+            self._thread.join(PATIENCE)
+            if self._thread.is_alive() and len(self._queue) == left:
+                break  # the server hangs
+        if self._queue:
+            resume = f"python -m tune.search --resume {shlex.quote(self._run.named)} --mlflow ..."
+            self._say(f"MLflow: {len(self._queue)} records are missing there; `{resume}` adds them")
 
-    def _tag(self, winner: int) -> None:
+    def _start(self) -> None:
+        """Have the thread write the queue, unless it does already or has failed a moment ago."""
+        if self._queue and not self._thread.is_alive() and time.monotonic() > self._pause:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        with self._forgiving():
+            if self._experiment is None:
+                self._open()
+            while self._queue:
+                self._queue[0]()
+                self._queue.popleft()
+
+    def _tag(self, keys: dict[int, Key], winner: int) -> None:
         """Tag the winner's run, which gets the model, and no other run of this search."""
         tagged = {run.info.run_id for run in self._search("tags.winner = 'true'")}
-        search = self._studies[SEARCH]
-        for trial in search.get_trials(deepcopy=False):
-            key = _key(search, trial)
-            if trial.number == winner and key in self._whole:
+        for number, key in keys.items():
+            if number == winner and key in self._whole:
                 self._client.log_artifacts(self._runs[key], str(self._run.best), "model")
                 self._client.set_tag(self._runs[key], "winner", "true")
             elif self._runs.get(key) in tagged:
                 self._client.delete_tag(self._runs[key], "winner")
-
-    def _catch_up(self, study: optuna.Study) -> None:
-        if self._experiment is None:
-            self._open()
-        for trial in study.get_trials(deepcopy=False):
-            key = _key(study, trial)
-            if trial.state.is_finished() and key not in self._whole:
-                self._write(trial, key)
-                self._whole.add(key)
 
     def _open(self) -> None:
         found = self._client.get_experiment_by_name(self._run.name)
@@ -131,6 +160,8 @@ class MLflow:
     def _write(self, trial: FrozenTrial, key: Key) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
+        if key in self._whole:  # an earlier sitting wrote it
+            return
         if key not in self._runs:
             run = self._client.create_run(
                 self._experiment, key[1], {"trial": key[0]}, run_name=key[0]
@@ -156,15 +187,15 @@ class MLflow:
             self._client.log_batch(self._runs[key], metrics[start : start + AT_ONCE])
         ended = _milliseconds(trial.datetime_complete)
         self._client.set_terminated(self._runs[key], STATUS[trial.state.name], ended)
+        self._whole.add(key)
 
     @contextmanager
     def _forgiving(self) -> Iterator[None]:
-        from mlflow.exceptions import MlflowException
-
         try:
             yield
-        except (MlflowException, OSError) as error:
+        except Exception as error:
             self._pause = time.monotonic() + PAUSE
+            logger.exception("MLflow")
             why = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:LONGEST]
             self._say(f"MLflow: {why}; what is missing is written later")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ def test_a_run_a_trial(folder: Path, study: optuna.Study, client: Any) -> None:
     mlflow = MLflow(client, run, SPACE.objective, said.append)
     mlflow.update(study)
     mlflow.update(study)
+    mlflow.close(None)
     first, second, third = runs(client, run)
     assert [each.info.status for each in (first, second, third)] == ["FINISHED", "KILLED", "FAILED"]
     assert first.data.params == {name: str(value) for name, value in ADAM.items()}
@@ -70,7 +73,9 @@ def test_later_sittings_add_what_is_missing(folder: Path, study: optuna.Study, c
     run = RunFolder(folder)
     run.best.mkdir()
     (run.best / "labels.json").write_text("[]")
-    MLflow(client, run, SPACE.objective, print).update(study)
+    first = MLflow(client, run, SPACE.objective, print)
+    first.update(study)
+    first.close(None)
     finished(study, SPACE.suggest, [0.5])
     again = MLflow(client, run, SPACE.objective, print)
     again.update(study)
@@ -114,11 +119,59 @@ def test_a_server_that_goes_away_stops_nothing(
     database = tmp_path / "mlflow.db"
     database.rename(tmp_path / "away")
     mlflow.update(study)
-    mlflow.update(study)
+    mlflow._thread.join()
+    mlflow.update(study)  # soon after a fault nothing is tried
+    mlflow._thread.join()
     assert len(said) == 1
     (tmp_path / "away").rename(database)
     mlflow.close(None)
     assert len(runs(client, run)) == 3
+
+
+class Hanging(BaseHTTPRequestHandler):
+    """A tracking server that answers when it is first asked, and then no more."""
+
+    asked, released = threading.Event(), threading.Event()
+
+    def do_GET(self) -> None:
+        if "experiments/search" not in self.path:
+            self.asked.set()
+            self.released.wait()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_server_that_hangs_holds_up_nothing(
+    folder: Path, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("tune.mlflow.PATIENCE", 0.1)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hanging)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    said = list[str]()
+    try:
+        client = connect(f"http://127.0.0.1:{server.server_port}")
+        mlflow = MLflow(client, RunFolder(folder), SPACE.objective, said.append)
+        mlflow.update(study)
+        assert Hanging.asked.wait(60)
+        assert said == []  # it still waits for its answer
+        finished(study, SPACE.suggest, [0.5])
+        mlflow.update(study)
+        mlflow.close(0)
+        assert said[-1].startswith("MLflow: 5 records are missing there; `python -m tune.search")
+    finally:
+        Hanging.released.set()
+        server.shutdown()
+        server.server_close()
+    mlflow._thread.join()
 
 
 @pytest.mark.parametrize("uri", ["ftp://x", "http://127.0.0.1:9"])
