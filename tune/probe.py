@@ -8,9 +8,11 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmcls.cli import RunFailed
 from lstmcls.config import TrainConfig
@@ -26,25 +28,53 @@ SIZES = (
     *("embedding_dim", "hidden_size", "layers", "batch_size"),
     *("mean_pooling", "attention_pooling", "ngrams", "averaging"),
 )
+PATIENCE = 60.0  # seconds after the first answer in which the other GPUs must give theirs
 SAMPLED = 500  # points of the space, among which the largest is looked for
 
+T = TypeVar("T")
 
-def probe(space: SearchSpace, data: Prepared) -> GpuMemory:
-    """What a trial needs at most, measured on a GPU of the cluster by a process that then ends.
+
+def probe(
+    space: SearchSpace, data: Prepared, note: Callable[[str], None] = lambda line: None
+) -> list[GpuMemory]:
+    """What a trial needs at most on each GPU, measured there by a process that then ends.
+
+    GPUs that are in use and give no answer soon after the first do not count: that is a `note`.
 
     Raises:
-        RunFailed: the GPU that Ray sees cannot be used.
+        RunFailed: no GPU that Ray sees can be used.
     """
-    config = largest_config(space, data)
-    measure = ray.remote(num_gpus=1, max_calls=1)(_on_a_gpu)
-    try:
-        needs: GpuMemory = ray.get(measure.remote(config, data))
-    except ray.exceptions.RayError as error:
-        why = str(error).strip().splitlines()[-1]
-        raise RunFailed(
-            f"the GPU cannot be used ({why}); --gpus-per-trial 0 trains on CPUs"
-        ) from None
-    return needs
+    answers, faults = on_every_gpu(_on_a_gpu, largest_config(space, data), ray.put(data))
+    if not answers:
+        raise RunFailed(f"the GPU cannot be used ({faults[0]}); --gpus-per-trial 0 trains on CPUs")
+    if faults:
+        several = len(answers) + len(faults)
+        note(f"{len(faults)} of {several} GPUs were not measured ({faults[0]})")
+    return answers
+
+
+def on_every_gpu(measure: Callable[..., T], *arguments: Any) -> tuple[list[T], list[str]]:
+    """What `measure` returns on each GPU of the cluster, and why it gave nothing on the others."""
+    remote = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(measure)
+    # All at the same time, so that no two are given the same GPU.
+    asked = [
+        remote.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*arguments)
+        for node in ray.nodes()
+        for _ in range(int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0)
+    ]
+    ray.wait(asked)  # another's work may be on all of them
+    ended, late = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
+    answers, faults = [], []
+    for answer in ended:
+        try:
+            answers.append(ray.get(answer))
+        except ray.exceptions.RayError as error:
+            faults.append(str(error).strip().splitlines()[-1])
+    for answer in late:
+        ray.cancel(answer, force=True)
+    return answers, faults + ["in use"] * len(late)
 
 
 def _on_a_gpu(config: TrainConfig, data: Prepared) -> GpuMemory:

@@ -79,15 +79,15 @@ class Share:
         return max(1, int(self.cpu))
 
 
-def divide(wanted: Resources, nodes: Sequence[Node], needs: GpuMemory | None = None) -> Share:
+def divide(wanted: Resources, nodes: Sequence[Node], needs: Sequence[GpuMemory] = ()) -> Share:
     """Each trial's share of the nodes, as the space wants it and the nodes allow.
 
-    `needs`: of the largest configuration, where `gpu: auto` and there is a GPU.
+    `needs`: of the largest configuration on each GPU, where `gpu: auto`; the smallest GPU decides.
 
     Raises:
         BadInput: one trial wants more CPUs or GPUs than any node has.
     """
-    notes = []
+    notes: list[str] = []
     most_cpus, most_gpus = (max(column) for column in zip(*nodes, strict=True))
     there_are = "there are" if len(nodes) == 1 else "no node has more than"
     if wanted.cpu > most_cpus:
@@ -98,8 +98,10 @@ def divide(wanted: Resources, nodes: Sequence[Node], needs: GpuMemory | None = N
     gpu = context = 0.0
     if wanted.gpu == "auto":
         a_gpu = MOST_PER_GPU
-        if needs is not None and most_gpus:
-            a_gpu, context = min(a_gpu, needs.trials), needs.context / needs.total
+        if needs and most_gpus:
+            a_gpu = min(a_gpu, *(memory.trials for memory in needs))
+            context = max(memory.context / memory.total for memory in needs)
+            notes += _unlike(needs)
         if not a_gpu:
             notes.append("the largest configuration of the space does not fit a GPU's memory")
         gpu = _auto_gpu(wanted.cpu, max(1, a_gpu), limit, nodes)
@@ -128,6 +130,17 @@ def divide(wanted: Resources, nodes: Sequence[Node], needs: GpuMemory | None = N
         notes.append(f"{limit} trials at once do not fit, {at_once} do")
     largest = max(used, key=lambda node: (node.gpus, node.cpus) if gpu else node)
     return Share(wanted.cpu, gpu, at_once, largest, limit, tuple(notes), context)
+
+
+def _unlike(needs: Sequence[GpuMemory]) -> Iterator[str]:
+    """A line where other GPUs have room for more trials than the one that decides."""
+    room = [min(MOST_PER_GPU, memory.trials) for memory in needs]
+    if min(room) < max(room):
+        smallest = min(memory.total for memory in needs)
+        yield (
+            f"the GPUs are unlike: the smallest, of {smallest / 1e9:.0f} GB, has room for "
+            f"{min(room)} trials and decides for all; others have room for {max(room)}"
+        )
 
 
 def in_turns(share: Share) -> Iterator[str]:

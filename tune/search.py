@@ -231,7 +231,8 @@ def _search(
                 check_storage(folder.store)
             found = nodes()
             gpus = any(node.gpus for node in found) and space.resources.gpu == "auto"
-            share = divide(space.resources, found, probe(space, prepared) if gpus else None)
+            needs = probe(space, prepared, display.note) if gpus else []
+            share = divide(space.resources, found, needs)
             turns = in_turns(share) if args.address is None else ()
             for note in [*share.notes, *turns, *remarks(prepared, space, share)]:
                 display.note(note)

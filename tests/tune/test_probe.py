@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import ray
 from fakes import small_space
 
 from lstmcls.dataset import Prepared, TokenDataset
-from tune.probe import largest_config, largest_step
+from tune.probe import largest_config, largest_step, on_every_gpu
 from tune.resources import GpuMemory
 from tune.space import load_space
 
@@ -57,3 +58,30 @@ def test_a_step_on_the_longest_rows() -> None:
     config = largest_config(small_space(fixed={"batch_size": 4}), DATA)
     needs = GpuMemory(3, 1, 16)
     assert largest_step(config, DATA, "cpu", lambda: needs) is needs
+
+
+def test_every_gpu_is_measured_and_one_that_fails_is_named() -> None:
+    """Ray takes our word for it that there are two."""
+
+    def which(broken: int) -> int:
+        (number,) = ray.get_gpu_ids()
+        if number == broken:
+            raise RuntimeError("no kernel image")
+        return int(number)
+
+    ray.init(
+        address="local",
+        num_cpus=1,
+        num_gpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
+    try:
+        answers, faults = on_every_gpu(which, -1)
+        assert (sorted(answers), faults) == ([0, 1], [])
+        answers, faults = on_every_gpu(which, 1)
+        assert answers == [0]
+        assert faults == ["RuntimeError: no kernel image"]
+    finally:
+        ray.shutdown()

@@ -175,7 +175,7 @@ def test_the_largest_configuration_fits_its_share(
     tensors: int, context: int, total: int, cpus: int, gpus: int, concurrency: Any
 ) -> None:
     needs = GpuMemory(tensors, context, total)
-    share = divide(Resources(1, "auto", concurrency), [Node(cpus, gpus)], needs)
+    share = divide(Resources(1, "auto", concurrency), [Node(cpus, gpus)], [needs])
     at_once = int(1 / share.gpu + 1e-9)  # on one GPU, as Ray counts
     if needs.trials:
         assert tensors <= (share.gpu - share.gpu_context) * total  # what its allocator may take
@@ -184,6 +184,22 @@ def test_the_largest_configuration_fits_its_share(
     else:
         assert (at_once, share.gpu) == (1, 1)
         assert share.notes[0].startswith("the largest configuration of the space does not fit")
+
+
+def test_the_smallest_of_unlike_gpus_decides() -> None:
+    """Memory that one of 80 GB has for eight trials is not there on one of 16 GB."""
+    needs = [GpuMemory(6 * 10**9, 5 * 10**8, total) for total in (80 * 10**9, 16 * 10**9)]
+    share = divide(Resources(1, "auto"), [Node(16, 1), Node(16, 1)], needs)
+    assert share.gpu == 0.5
+    assert share.concurrency == 4
+    for memory in needs:  # and what its allocator may take on either fits the trial
+        assert (share.gpu - share.gpu_context) * memory.total >= memory.tensors
+    assert share.notes == (
+        "the GPUs are unlike: the smallest, of 16 GB, has room for 2 trials and decides for all; "
+        "others have room for 8",
+    )
+    assert divide(Resources(1, "auto"), [Node(16, 1)], needs[1:]).notes == ()
+    assert divide(Resources(1, "auto"), [Node(16, 2)], needs[:1] * 2).notes == ()
 
 
 def test_a_retry_gets_twice_the_share_as_far_as_there_is() -> None:
