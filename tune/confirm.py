@@ -23,7 +23,8 @@ from tune.space import Objective, SearchSpace
 from tune.study import best_report, end_waiting, ranked
 
 LARGEST = 2**53  # of the integers in the confirmation's points, which are stored as floats
-LOOKED = "looked_at_test"  # [trial, seed] of each winner that was judged on test data
+LOOKED = "looked_at_test"  # [trial, seed] of each winner that was judged on test data, once each
+LAST = "last_winner"  # [trial, seed] of the one in best/: an earlier winner may return
 OVERTAKEN = "overtaken by a longer search"
 
 
@@ -67,8 +68,10 @@ def announcement(space: SearchSpace, kept: float | None) -> str:
 
 def former_winner(confirmation: optuna.Study) -> int | None:
     """The number in the search of the winner that an earlier sitting confirmed."""
-    looked = confirmation.user_attrs.get(LOOKED)
-    return int(looked[-1][0]) if looked else None
+    attributes = confirmation.user_attrs
+    looked = attributes.get(LOOKED)  # without LAST, of an earlier version
+    last = attributes.get(LAST) or (looked[-1] if looked else None)
+    return int(last[0]) if last else None
 
 
 def choose_candidates(

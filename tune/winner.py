@@ -21,7 +21,7 @@ from lstmcls.fit import judged_rows
 from lstmcls.metrics import METRICS, classification_metrics, confusion
 from lstmcls.model import LSTMClassifier
 from tune.checkpoints import load_weights, trial_folder
-from tune.confirm import LOOKED, Candidate, best_run, suggest_run
+from tune.confirm import LAST, LOOKED, Candidate, best_run, suggest_run
 from tune.intervals import bootstrap_mean
 from tune.resources import Share
 from tune.run_folder import RunFolder
@@ -154,6 +154,7 @@ def count_looks(confirmation: optuna.Study, winner: Winner) -> int:
     if this not in looked:
         looked = [*looked, this]
         confirmation.set_user_attr(LOOKED, looked)
+    confirmation.set_user_attr(LAST, this)
     return len(looked)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fakes import a_report, small_space
 
 from lstmcls.config import load_config
-from tune.confirm import Candidate
+from tune.confirm import Candidate, former_winner
 from tune.run_folder import RunFolder
 from tune.space import Objective
 from tune.study import CONFIRMATION, open_study, read_study
@@ -72,3 +72,12 @@ def test_every_other_winner_is_another_look_at_the_test_data(tmp_path: Path) -> 
     study = read_study(journal, CONFIRMATION)
     assert study is not None
     assert study.user_attrs["looked_at_test"] == [[7, 1000], [7, 1001], [8, 1001]]
+
+
+def test_a_winner_that_returns_is_the_former_winner(tmp_path: Path) -> None:
+    """After 7, 8 and 7 again, best/ holds 7: it gives way only to what is better than it."""
+    study = open_study(tmp_path / "study.journal", CONFIRMATION, Objective())
+    seven = Winner(7, CONFIG, tmp_path, a_report(2, 0.875))
+    for winner, looks in ((seven, 1), (dataclasses.replace(seven, trial=8), 2), (seven, 2)):
+        assert count_looks(study, winner) == looks
+        assert former_winner(study) == winner.trial
