@@ -32,6 +32,7 @@ from tune.log import logged_to
 from tune.resources import Share
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge
+from tune.sittings import Clock
 from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
 from tune.store import Store
@@ -132,8 +133,9 @@ def run_ours(trials: int, sampler: str, folder: Path) -> Watch:
     space = parse_space(raw, "full.yaml")
     assert space.asha is not None
     watch = Watch()
+    study = open_study(folder / f"{sampler}.journal", SEARCH, space.objective)
     bridge = Bridge(
-        study=open_study(folder / f"{sampler}.journal", SEARCH, space.objective),
+        study=study,
         objective=space.objective,
         suggest=space.suggest,
         sampler=functools.partial(watch.sampler, space),
@@ -141,6 +143,7 @@ def run_ours(trials: int, sampler: str, folder: Path) -> Watch:
         listener=watch,
         stop=Stop(space.objective),
         checkpoints=Store(str(folder.resolve() / "checkpoints")),
+        clock=Clock([study], time.monotonic()),
     )
     asha = StudyASHA(space.asha, space.objective, space.max_epochs)
     with patch.object(loop, "train_trial", our_trial):

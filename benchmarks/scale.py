@@ -36,6 +36,7 @@ from tune.cluster import start_ray
 from tune.resources import Share
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
+from tune.sittings import Clock
 from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
 from tune.store import Store
@@ -137,8 +138,9 @@ def played(bridge: Bridge, recorded: Recorded, slots: int, asha: StudyASHA) -> N
 
 
 def a_bridge(folder: Path, space: SearchSpace, watch: Watch) -> Bridge:
+    study = open_study(folder / "study.journal", SEARCH, space.objective)
     return Bridge(
-        study=open_study(folder / "study.journal", SEARCH, space.objective),
+        study=study,
         objective=space.objective,
         suggest=space.suggest,
         sampler=functools.partial(make_sampler, space),
@@ -146,6 +148,7 @@ def a_bridge(folder: Path, space: SearchSpace, watch: Watch) -> Bridge:
         listener=watch,
         stop=Stop(space.objective),
         checkpoints=Store(str(folder.resolve() / "checkpoints")),
+        clock=Clock([study], time.monotonic()),
     )
 
 

@@ -48,6 +48,7 @@ class Journal(JournalFileBackend):
             blocks = iter(lambda: file.read(1 << 20), b"")
             self._earlier = sum(block.count(b"\n") for block in blocks)  # lines
             self._seen = file.tell()  # bytes
+        self.lines = self._earlier  # and those written here since
         self._deferred = False
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -85,6 +86,7 @@ class Journal(JournalFileBackend):
                 "nodes (Lustre: -o flock, not localflock)"
             )
         return size
+        self.lines += len(logs)
 
     @contextmanager
     def one_sync(self) -> Iterator[None]:

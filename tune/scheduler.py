@@ -6,6 +6,7 @@ finds itself in the rungs that it had reached. It does not resume paused trials:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,12 +69,12 @@ def replay(scheduler: StudyASHA, study: optuna.Study, space: SearchSpace) -> dic
     asked for again, finds nothing left to train and is COMPLETE.
     """
     history = [
-        (report["time"], trial, report)
+        (trial, report)
         for trial in study.get_trials(deepcopy=False)
         for report in reports_of(trial)
     ]
     stopped: dict[int, float] = {}
-    for _, trial, report in sorted(history, key=lambda item: (item[0], item[2]["step"])):
+    for trial, report in sorted(history, key=lambda item: _place(item[1])):
         stand_in = SimpleNamespace(config={"number": trial.number})
         scheduler.on_trial_add(None, stand_in)
         if scheduler.on_trial_result(None, stand_in, report) == TrialScheduler.STOP:
@@ -85,6 +86,11 @@ def replay(scheduler: StudyASHA, study: optuna.Study, space: SearchSpace) -> dic
         and not trial.state.is_finished()
         and stopped[trial.number] < space.config(trial.params).epochs
     }
+
+
+def _place(report: Mapping[str, Any]) -> tuple[float, ...]:
+    """Where a report was among all; those without an `order` are of an earlier version."""
+    return report.get("order", 0), report["time"], report["step"]
 
 
 def _keyed(trial: Any) -> Any:

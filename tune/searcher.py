@@ -24,10 +24,12 @@ from tune.checkpoints import drop_all, drop_states, trial_folder
 from tune.cluster import node_lost
 from tune.journal import AnotherWriter
 from tune.mirror import Mirror
+from tune.sittings import Clock
 from tune.space import Objective
 from tune.stop import GRACE, Stop
 from tune.store import Store
 from tune.study import (
+    WORKED,
     Suggest,
     ask,
     best_report,
@@ -88,6 +90,7 @@ class Bridge:
     listener: Listener
     stop: Stop
     checkpoints: Store
+    clock: Clock
     mirror: Mirror | None = None  # where the checkpoints are in an object store
     trackers: Sequence[Tracker] = ()
     keep_all_weights: bool = False  # otherwise those of the best trial alone
@@ -121,7 +124,8 @@ class Bridge:
         value = report["objective"] if report else None
         if state == TrialState.COMPLETE and value is None:
             state, why = TrialState.FAIL, f"{self.objective.metric} was never a number"
-        finish(self.study, number, state, why, value if state == TrialState.COMPLETE else None)
+        told = value if state == TrialState.COMPLETE else None
+        finish(self.study, number, state, why, told, self.clock())
         self.running.pop(number, None)
         self._keep(number, None if state == TrialState.FAIL else value)
         self.listener.finished(number, state, why)
@@ -219,7 +223,7 @@ class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
         if "step" not in result:
             logger.error("trial %s: %s", number, result.get("traceback"))
             return
-        report = {key: result[key] for key in REPORT_KEYS}
+        report = {key: result[key] for key in REPORT_KEYS} | {WORKED: self._bridge.clock()}
         with _full_disk_ends(self._bridge.stop):
             if record_report(self._bridge.study, self._bridge.running[number], report):
                 self._bridge.listener.reported(number, report)

@@ -29,7 +29,7 @@ from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.scheduler import StudyASHA, replay
 from tune.searcher import Bridge, Tracker
-from tune.sittings import begin_sitting
+from tune.sittings import Clock, begin_sitting
 from tune.space import Objective, SearchSpace
 from tune.stop import Stop
 from tune.store import StoreFault
@@ -164,7 +164,8 @@ class Session:
         stop = self._stop(self._left.search, space.budget.target)
         for _, report in ranked(self.search, space.objective)[:1]:
             stop.saw(report["objective"])
-        bridge = self._bridge(self.search, stop, space.suggest, space.budget.trials)
+        clock = Clock([self.search], self._started)
+        bridge = self._bridge(self.search, stop, space.suggest, space.budget.trials, clock)
         if why := used_up(space.budget, self.search, self._left):
             self.display.note(f"search: {why}")
             self._track(self.search)
@@ -191,7 +192,8 @@ class Session:
             suggest = functools.partial(confirm.suggest_run, candidates)
             then = "one look at the test data, and the winner is written"
             self.display.phase(study, len(points), stop.deadline, then, past)
-            self._run(self._bridge(study, stop, suggest, len(study.get_trials())), None)
+            clock = Clock([self.search, study], time.monotonic())
+            self._run(self._bridge(study, stop, suggest, len(study.get_trials()), clock), None)
         found = confirm.rank_candidates(candidates, study, space.objective)
         if former is None and not confirm.any_of_the_search(candidates, found):
             return []
@@ -199,7 +201,7 @@ class Session:
         return found
 
     def _bridge(
-        self, study: optuna.Study, stop: Stop, suggest: Suggest, trials: int | None
+        self, study: optuna.Study, stop: Stop, suggest: Suggest, trials: int | None, clock: Clock
     ) -> Bridge:
         return Bridge(
             study=study,
@@ -210,6 +212,7 @@ class Session:
             listener=self.display,
             stop=stop,
             checkpoints=self.run.checkpoints,
+            clock=clock,
             mirror=self.mirror,
             trackers=self.trackers,
             keep_all_weights=study is self.confirmation,

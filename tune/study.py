@@ -28,6 +28,7 @@ Suggest = Callable[[optuna.Trial], TrainConfig]
 
 SEARCH, CONFIRMATION = "search", "confirmation"  # the two studies of a run's journal
 REPORT = "report_"  # + step: the user attribute that holds a whole report
+WORKED = "worked"  # in a report, and of a trial that ended: `sittings.Clock` at that moment
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -165,30 +166,48 @@ def ask(
 
 
 def record_report(study: optuna.Study, trial: optuna.Trial, report: Mapping[str, Any]) -> bool:
-    """Write a report to the study; False for one that is there already (after a retry)."""
+    """Write a report to the study; False for one that is there already (after a retry).
+
+    Its `order` rises from report to report, whatever becomes of the clock behind its `time`.
+    """
     frozen = frozen_trial(study, trial.number)
     if report["step"] in frozen.intermediate_values:
         return False
     with _one_sync(study):
-        trial.set_user_attr(f"{REPORT}{report['step']}", {**report, "time": time.time()})
+        stamps = {"time": time.time(), "order": _journal(study).lines}
+        trial.set_user_attr(f"{REPORT}{report['step']}", {**report, **stamps})
         trial.report(report["objective"], report["step"])
     return True
 
 
 def finish(
-    study: optuna.Study, number: int, state: TrialState, why: str, value: float | None = None
+    study: optuna.Study,
+    number: int,
+    state: TrialState,
+    why: str,
+    value: float | None = None,
+    worked: float | None = None,
 ) -> None:
-    """End a trial: COMPLETE with its best value, PRUNED or FAIL with the reason."""
+    """End a trial: COMPLETE with its best value, PRUNED or FAIL with the reason.
+
+    `worked`: seconds at work on the study, as `sittings.Clock` counts them.
+    """
     trial_id = frozen_trial(study, number)._trial_id
     with _one_sync(study):
         study._storage.set_trial_user_attr(trial_id, "stopped", why)
+        if worked is not None:
+            study._storage.set_trial_user_attr(trial_id, WORKED, worked)
         study.tell(number, value, state)
 
 
 def _one_sync(study: optuna.Study) -> AbstractContextManager[None]:
+    return _journal(study).one_sync()
+
+
+def _journal(study: optuna.Study) -> Journal:
     storage: Any = study._storage
     journal: Journal = storage._backend
-    return journal.one_sync()
+    return journal
 
 
 def frozen_trial(study: optuna.Study, number: int) -> FrozenTrial:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lstmcls.config import TrainConfig
 from lstmcls.metrics import OBJECTIVES
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
+from tune.sittings import Clock
 from tune.space import SearchSpace, parse_space
 from tune.stop import Stop
 from tune.store import Store
@@ -188,6 +190,7 @@ class Driver:
             listener=self.heard,
             stop=self.stop,
             checkpoints=Store(str(folder / "checkpoints")),
+            clock=Clock([self.study], time.monotonic()),
             keep_all_weights=keep_all_weights,
         )
         self.checkpoints = folder / "checkpoints"

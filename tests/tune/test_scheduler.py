@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,7 +222,7 @@ def test_deaths_change_neither_a_rung_nor_a_decision(
 
 
 def journal_of(path: Path, space: SearchSpace, *reports: tuple[int, float]) -> optuna.Study:
-    """A study of running trials with (number, objective) reports, in this order."""
+    """A study of running trials with (number, objective) reports, in this order, one sitting."""
     study = opened(path, space)
     trials: dict[int, optuna.Trial] = {}
     for number, objective in reports:
@@ -255,6 +256,41 @@ def test_reports_are_replayed_in_the_order_in_which_they_came(folder: Path) -> N
     asha = scheduler()
     assert replay(asha, study, the_space) == {}
     assert list(asha.rungs()[1.0]) == [1, 0]
+
+
+@pytest.mark.parametrize("sittings", [1, 2])
+def test_a_clock_that_was_set_back_changes_no_decision(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, sittings: int
+) -> None:
+    """Trial 1 reported before trial 0, and passed; by the clock it was the later one."""
+    the_space = space()
+    study = opened(folder / "j", the_space)
+    trials = [asked(study, the_space, None)[0] for _ in range(2)]
+    record_report(study, trials[1], a_report(1, 0.4))
+    before = time.time()
+    monkeypatch.setattr(time, "time", lambda: before - 30)
+    if sittings == 2:
+        study = opened(folder / "j", the_space)
+        trials = [asked(study, the_space, None)[0] for _ in range(2)]
+    record_report(study, trials[0], a_report(1, 0.5))
+    asha = scheduler()
+    assert replay(asha, opened(folder / "j", the_space), the_space) == {}
+    assert list(asha.rungs()[1.0]) == [1, 0]
+
+
+def test_the_reports_of_an_earlier_version_come_first_in_the_order_of_their_times(
+    folder: Path,
+) -> None:
+    the_space = space()
+    study = journal_of(folder / "j", the_space, (1, 0.4), (0, 0.5), (2, 0.3))
+    for number in (0, 1):
+        old = study.get_trials()[number].user_attrs["report_1"]
+        del old["order"]
+        trial_id = study.get_trials()[number]._trial_id
+        study._storage.set_trial_user_attr(trial_id, "report_1", {**old, "time": number})
+    asha = scheduler()
+    replay(asha, study, the_space)
+    assert list(asha.rungs()[1.0]) == [0, 1, 2]
 
 
 def test_a_trial_that_goes_on_is_not_in_a_rung_twice(folder: Path) -> None:

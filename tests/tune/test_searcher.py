@@ -133,7 +133,7 @@ def test_a_report_is_recorded_without_what_ray_adds(driver: Driver) -> None:
     trial = driver.start()
     driver.report(trial, 0.5)
     recorded = driver.frozen(0).user_attrs["report_1"]
-    assert set(recorded) == {*REPORT_KEYS, "time"}
+    assert set(recorded) == {*REPORT_KEYS, "time", "order", "worked"}
     assert driver.heard.events[-1] == ("reported", 0, 1)
 
 

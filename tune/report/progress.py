@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from tune.report.page import figure_html, section_html
 from tune.report.record import Record
 from tune.report.wording import metric_title, outcome
-from tune.sittings import work_clock
+from tune.sittings import worked_until
 from tune.space import Objective
 from tune.study import reports_of
 
@@ -28,7 +28,8 @@ def section(record: Record) -> str:
         figure_html(over_trials(record), "Each trial's best report. The line is the best so far."),
         figure_html(
             over_time(record),
-            "The same line over the time at work: what lies between two sittings is left out.",
+            "The same line over the time at work on the search: what lies between two sittings, "
+            "and a confirmation, is left out.",
         ),
     ]
     return section_html("The best value", f'<div class="pair">{"".join(parts)}</div>')
@@ -69,8 +70,8 @@ def over_time(record: Record) -> go.Figure:
         if trial.state != TrialState.FAIL
         for report in reports_of(trial)
     ]
-    worked = work_clock(record.studies)
-    events = sorted((worked(report["time"]) / 60, report["objective"]) for report in reports)
+    worked = worked_until(record.search)
+    events = sorted((worked(report) / 60, report["objective"]) for report in reports)
     steps = best_so_far(events, record.objective)
     figure = go.Figure()
     figure.add_scatter(**_line(steps, events[-1][0]), showlegend=False)
