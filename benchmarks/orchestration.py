@@ -30,13 +30,14 @@ from tune import loop
 from tune.cluster import start_ray
 from tune.log import logged_to
 from tune.resources import Share
+from tune.samplers import make_sampler
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge
 from tune.sittings import Clock
 from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
 from tune.store import Store
-from tune.study import SEARCH, make_sampler, open_study
+from tune.study import SEARCH, open_study
 from tune.trial import REPORT_KEYS
 
 CORES = 2

@@ -34,13 +34,14 @@ from ray.tune.schedulers import TrialScheduler
 from tune import loop
 from tune.cluster import start_ray
 from tune.resources import Share
+from tune.samplers import make_sampler
 from tune.scheduler import StudyASHA
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
 from tune.sittings import Clock
 from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
 from tune.store import Store
-from tune.study import SEARCH, make_sampler, open_study
+from tune.study import SEARCH, open_study
 
 Curve = list[dict[str, Any]]
 LINES = 4  # of the table, for each search: how its cost grows

@@ -70,6 +70,7 @@ class Journal(JournalFileBackend):
             os.truncate(self._file_path, self._seen)
             raise
         self._seen += len(content)
+        self.lines += len(logs)
 
     def _looked_through(self) -> int:
         """The size in bytes, when all that came since the last look is of no other search: it is
@@ -86,7 +87,6 @@ class Journal(JournalFileBackend):
                 "nodes (Lustre: -o flock, not localflock)"
             )
         return size
-        self.lines += len(logs)
 
     @contextmanager
     def one_sync(self) -> Iterator[None]:

@@ -85,7 +85,7 @@ class Bridge:
     study: optuna.Study
     objective: Objective
     suggest: Suggest
-    sampler: Callable[[int], optuna.samplers.BaseSampler]
+    sampler: Callable[[int], optuna.samplers.BaseSampler | None]
     trials: int | None  # stop asking at this many
     listener: Listener
     stop: Stop
@@ -94,6 +94,7 @@ class Bridge:
     mirror: Mirror | None = None  # where the checkpoints are in an object store
     trackers: Sequence[Tracker] = ()
     keep_all_weights: bool = False  # otherwise those of the best trial alone
+    at_work: Callable[[], bool] = lambda: False  # whether `sampler` will have something soon
     running: dict[int, optuna.Trial] = field(default_factory=dict)
     best: tuple[int, float] | None = None  # trial and value
 
@@ -173,14 +174,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         bridge = self._bridge
-        asked = (
-            None
-            if bridge.stop.reason
-            else ask(bridge.study, bridge.suggest, bridge.sampler, bridge.trials)
-        )
+        asked = self._ask()
+        # With nothing running Ray would only sleep until it asks again.
+        while asked is None and bridge.at_work() and not (bridge.running or bridge.stop.stop_all()):
+            bridge.listener.tick()
+            asked = self._ask()
         if asked is None:
-            if bridge.running and not bridge.stop.reason:
-                return None  # one of these may yet come back to the queue: its worker dies
+            if (bridge.running or bridge.at_work()) and not bridge.stop.reason:
+                return None  # a trial may yet come: that of a worker that dies, or a new one
             finished: str = Searcher.FINISHED
             return finished
         trial, config = asked
@@ -193,6 +194,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             "recorded": len(frozen.intermediate_values),
             "share": frozen.user_attrs.get("share", 1),  # times the usual resources
         }
+
+    def _ask(self) -> tuple[optuna.Trial, TrainConfig] | None:
+        bridge = self._bridge
+        if bridge.stop.reason:
+            return None
+        return ask(bridge.study, bridge.suggest, bridge.sampler, bridge.trials)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -27,6 +27,7 @@ from tune.loop import run_trials
 from tune.mirror import Mirror
 from tune.resources import Share
 from tune.run_folder import RunFolder
+from tune.samplers import Samplers, drawn_at_random
 from tune.scheduler import StudyASHA, replay
 from tune.searcher import Bridge, Tracker
 from tune.sittings import Clock, begin_sitting
@@ -39,7 +40,6 @@ from tune.study import (
     Suggest,
     end_waiting,
     enqueue,
-    make_sampler,
     open_study,
     ranked,
     requeue_unfinished,
@@ -170,6 +170,8 @@ class Session:
             self.display.note(f"search: {why}")
             self._track(self.search)
             return
+        if at_random := drawn_at_random(space):
+            self.display.note(at_random)
         then = confirm.announcement(space, self._left.kept)
         self.display.phase(self.search, space.budget.trials, stop.deadline, then)
         self._run(bridge, scheduler)
@@ -203,11 +205,12 @@ class Session:
     def _bridge(
         self, study: optuna.Study, stop: Stop, suggest: Suggest, trials: int | None, clock: Clock
     ) -> Bridge:
+        samplers = Samplers(self.space, study, self.display.note)
         return Bridge(
             study=study,
             objective=self.space.objective,
             suggest=suggest,
-            sampler=functools.partial(make_sampler, self.space),
+            sampler=samplers,
             trials=trials,
             listener=self.display,
             stop=stop,
@@ -216,6 +219,7 @@ class Session:
             mirror=self.mirror,
             trackers=self.trackers,
             keep_all_weights=study is self.confirmation,
+            at_work=samplers.at_work,
         )
 
     def _track(self, study: optuna.Study) -> None:

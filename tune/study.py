@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.storages.journal import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig
 from tune.journal import Journal, ReadOnly
-from tune.space import Objective, SearchSpace
+from tune.space import Objective
 
 Suggest = Callable[[optuna.Trial], TrainConfig]
 
@@ -107,56 +106,25 @@ def end_waiting(study: optuna.Study, number: int, state: TrialState, why: str) -
     finish(study, number, state, why)
 
 
-def make_sampler(space: SearchSpace, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler that suggests trial `number`, seeded by the space's seed and the number.
-
-    A new one for every trial: what it suggests depends on the study alone, so a resumed
-    search goes on as if it had never stopped. QMC keeps one seed: its sequence is one.
-    """
-    seed = int(np.random.SeedSequence([space.seed, number]).generate_state(1)[0])
-    startup = space.sampler.startup_trials
-    match space.sampler.name:
-        case "tpe":
-            return optuna.samplers.TPESampler(
-                n_startup_trials=10 if startup is None else startup,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                seed=seed,
-            )
-        case "gp":
-            return optuna.samplers.GPSampler(
-                n_startup_trials=10 if startup is None else startup,
-                seed=seed,
-                warn_independent_sampling=False,
-            )
-        case "cmaes":
-            return optuna.samplers.CmaEsSampler(
-                n_startup_trials=1 if startup is None else startup,
-                seed=seed,
-                warn_independent_sampling=False,
-            )
-        case "qmc":
-            return optuna.samplers.QMCSampler(
-                scramble=True, seed=space.seed, warn_independent_sampling=False,
-                warn_asynchronous_seeding=False,
-            )  # fmt: skip
-    return optuna.samplers.RandomSampler(seed=seed)  # random, and grid, whose points are enqueued
-
-
 def ask(
     study: optuna.Study,
     suggest: Suggest,
-    sampler: Callable[[int], optuna.samplers.BaseSampler],
+    sampler: Callable[[int], optuna.samplers.BaseSampler | None],
     trials: int | None,
 ) -> tuple[optuna.Trial, TrainConfig] | None:
-    """The next trial: an unfinished one, an enqueued one, or a new one up to `trials` in all."""
+    """The next trial: an unfinished one, an enqueued one, or a new one up to `trials` in all.
+
+    None: there are so many, or `sampler` has nothing to suggest.
+    """
     while True:
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         total = len(study.get_trials(deepcopy=False))
         if trials is not None and total - len(waiting) >= trials:
             return None
-        study.sampler = sampler(waiting[0].number if waiting else total)
+        suggests = sampler(waiting[0].number if waiting else total)
+        if suggests is None:
+            return None
+        study.sampler = suggests
         with _one_sync(study):
             trial = study.ask()
             try:

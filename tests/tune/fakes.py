@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import tempfile
 import time
@@ -16,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lstmcls.config import TrainConfig
 from lstmcls.metrics import OBJECTIVES
+from tune.samplers import Samplers
 from tune.searcher import Bridge, StudyRecorder, StudySearcher
 from tune.sittings import Clock
 from tune.space import SearchSpace, parse_space
@@ -27,7 +27,6 @@ from tune.study import (
     ask,
     enqueue,
     finish,
-    make_sampler,
     open_study,
     record_report,
     requeue_unfinished,
@@ -90,7 +89,11 @@ def opened(journal: Path, space: SearchSpace) -> optuna.Study:
 
 
 def asked(study: optuna.Study, space: SearchSpace, trials: int | None) -> Any:
-    return ask(study, space.suggest, functools.partial(make_sampler, space), trials)
+    samplers = Samplers(space, study, print)
+    found = ask(study, space.suggest, samplers, trials)
+    while found is None and samplers.at_work():
+        found = ask(study, space.suggest, samplers, trials)
+    return found
 
 
 def drive(journal: Path, space: SearchSpace, trials: int, *, die_in: int = -1) -> list[dict]:
@@ -181,11 +184,13 @@ class Driver:
         self.study = opened(folder / "study.journal", space)
         self.heard = Heard()
         self.stop = Stop(space.objective, target=target)
+        samplers = Samplers(space, self.study, self.heard.note)
         self.bridge = Bridge(
             study=self.study,
             objective=space.objective,
             suggest=space.suggest,
-            sampler=functools.partial(make_sampler, space),
+            sampler=samplers,
+            at_work=samplers.at_work,
             trials=space.budget.trials if trials is None else trials,
             listener=self.heard,
             stop=self.stop,

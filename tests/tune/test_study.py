@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalStorage
 from optuna.trial import TrialState
 
 from lstmcls.cli import BadInput
+from tune.samplers import make_sampler
 from tune.space import Objective, SearchSpace
 from tune.study import (
     SEARCH,
@@ -24,7 +25,6 @@ from tune.study import (
     enqueue,
     finish,
     frozen_trial,
-    make_sampler,
     open_study,
     ranked,
     record_report,
@@ -339,7 +339,7 @@ def test_a_model_beats_chance(folder: Path) -> None:
 
 def test_qmc_spreads_its_points(folder: Path) -> None:
     space = sampler_space("qmc", {"dropout": {"float": [0, 0.8]}})
-    points = [params["dropout"] for params in drive(folder / "x", space, 9)][1:]
+    points = [params["dropout"] for params in drive(folder / "x", space, 8)]
     assert sorted(int(p / 0.1) for p in points) == list(range(8))  # one in every eighth
 
 

@@ -31,6 +31,21 @@ class Parameter:
     log: bool = False
     when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def endless(self) -> bool:
+        """Whether it has more values than can be tried."""
+        return self.kind == "float" and self.step is None
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """The values as Optuna knows them."""
+        if self.kind == "categorical":
+            return optuna.distributions.CategoricalDistribution(self.choices)
+        low, high = self.bounds()
+        if self.kind == "int":
+            step = int(self.step or 1)
+            return optuna.distributions.IntDistribution(int(low), int(high), self.log, step)
+        return optuna.distributions.FloatDistribution(low, high, self.log, self.step)
+
     def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
         """Optuna's value for this parameter in `trial`."""
         if self.kind == "categorical":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lstmcls.cli import BadInput, nearest
@@ -59,8 +60,24 @@ def _grid(parameters: Sequence[Parameter], point: dict[str, Any]) -> Iterator[di
     if not first.is_active(point):
         yield from _grid(rest, point)
         return
-    for value in first.values() or ():
+    for value in _every_value(first):
         yield from _grid(rest, {**point, first.name: value})
+
+
+def _every_value(parameter: Parameter) -> Iterable[Any]:
+    values = parameter.values()
+    if values is not None:
+        return values
+    low, high = parameter.bounds()  # of whole numbers on a logarithmic scale
+    return range(int(low), int(high) + 1)
+
+
+def finite_points(parameters: Sequence[Parameter], most: int) -> list[dict[str, Any]] | None:
+    """Every point once, in the order of `grid_points`; None where there are more than `most`."""
+    if any(parameter.endless for parameter in parameters):
+        return None
+    points = list(itertools.islice(_grid(parameters, {}), most + 1))
+    return points if len(points) <= most else None
 
 
 def read_points(

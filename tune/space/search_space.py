@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from lstmcls.config import FIELDS, TrainConfig, config_from
 from tune.space.combinations import check_combinations
 from tune.space.faults import Faults, as_mapping, as_whole, check_keys, read_yaml
 from tune.space.parameters import SETTABLE, Parameter, field_value
-from tune.space.points import grid_points, read_points
+from tune.space.points import finite_points, grid_points, read_points, sample_point
 from tune.space.reading import EXAMPLE, read_parameters
 from tune.space.settings import (
     DEFAULT_GRACE,
@@ -106,6 +107,13 @@ class SearchSpace:
             BadInput: a parameter has no finite list of values.
         """
         return list(grid_points(self.parameters))
+
+    def points(self) -> list[dict[str, Any]] | None:
+        """Every point once, in a fixed order; None where they are endless or very many."""
+        return finite_points(self.parameters, LARGEST_GRID)
+
+    def random_point(self, draw: random.Random) -> dict[str, Any]:
+        return sample_point(self.parameters, draw, ends=False, given={})
 
     def to_dict(self) -> dict[str, Any]:
         """The space as a file would state it, everything said; `parse_space` reads it back."""
