@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,19 +95,25 @@ class Checkpoints:
         drop_all(self.folder)
         self.folder.make()
 
-    def save_weights(self, step: int, weights: dict[str, Tensor]) -> None:
+    def save_weights(self, step: int, weights: dict[str, Tensor], before: int | None) -> None:
         """Keep the weights of report `step`, the best so far, written before it is reported.
 
-        Those of the best before it stay too: the report may come when the search has just ended,
-        and is then not recorded. In an object store the record itself comes later, so all of the
-        last LAG seconds stay.
+        Those of the best report before it, which was `before`, stay too: the new one may come when
+        the search has just ended, and is then not recorded. In an object store the record itself
+        comes later, so all that were the best in the last LAG seconds stay.
         """
         content = save({name: tensor.contiguous() for name, tensor in weights.items()})
         self.folder.write(_weights(step), content)
         written = self.folder.written()
-        for old in sorted(name for name in written if fnmatch(name, WEIGHTS))[:-KEPT]:
-            if not self.folder.remote or written[old] < datetime.now(UTC) - LAG:
+        names = sorted(name for name in written if fnmatch(name, WEIGHTS))
+        kept = {_weights(step), None if before is None else _weights(before)}
+        for old, better in pairwise([*names, _weights(step)]):
+            recent = self.folder.remote and written[better] >= datetime.now(UTC) - LAG
+            if old not in kept and not recent:
                 self.folder.delete(old)
+
+    def has_weights(self, step: int) -> bool:
+        return _weights(step) in self.folder.names()
 
     def _states(self) -> list[str]:
         return [name for name in self.folder.names() if fnmatch(name, STATES)]

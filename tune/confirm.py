@@ -191,8 +191,3 @@ def any_of_the_search(candidates: list[Candidate], confirmed: list[Candidate]) -
     sitting's favourites came to its end: that confirms nothing.
     """
     return candidates[0].baseline or any(not candidate.baseline for candidate in confirmed)
-
-
-def best_run(candidate: Candidate, objective: Objective) -> tuple[int, dict[str, Any]]:
-    """The candidate's best run on validation data: its weights are exported."""
-    return min(candidate.runs, key=lambda run: (objective.cost(run[1]["objective"]), run[0]))

@@ -187,11 +187,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial, config = asked
         bridge.running[trial.number] = trial
         frozen = frozen_trial(bridge.study, trial.number)
+        best = best_report(frozen, bridge.objective)
         bridge.listener.started(trial.number, config)
         return {
             "number": trial.number,
             "train": config.to_dict(),
             "recorded": len(frozen.intermediate_values),
+            "best": best and [best["step"], best["objective"]],
             "share": frozen.user_attrs.get("share", 1),  # times the usual resources
         }
 

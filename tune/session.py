@@ -127,15 +127,20 @@ class Session:
             self.display.close()
             with suppress(OSError):  # a full disk; the study itself is safe
                 write_tables(self.run, [self.search, self.confirmation], self.space.objective)
-        found = winner.search_winner(self.run, self.space, self.search)
+        winners = winner.of_search(self.run, self.space, self.search)
+        found = next(winners, None)
         if found is None:
             return came_to(None, [], None, self._interrupted)
         if self._interrupted and "confirmation" in winner.in_best(self.run):
             self.display.note("best/ keeps the winner that was confirmed before")
             return came_to(found, [], None, self._interrupted)
         self.display.note("the winner is judged and written")
-        if candidates and not self._interrupted:
-            found = self._confirmed(candidates[0])
+        judged = None if self._interrupted else self._first_with_weights(candidates)
+        if judged is None:
+            candidates = []
+            found = winner.with_weights([found, *winners], self.display.note) or found
+        else:
+            found, candidates = judged
             baseline = next((c for c in candidates[1:] if c.baseline), None)
             other = self._confirmed(baseline) if baseline else None
             looks = winner.count_looks(self.confirmation, found)
@@ -254,8 +259,18 @@ class Session:
         deadline = None if seconds is None else self._started + seconds
         return Stop(self.space.objective, deadline, target)
 
-    def _confirmed(self, candidate: confirm.Candidate) -> winner.Winner:
-        return winner.confirmed(self.run, self.space, candidate, self.confirmation)
+    def _first_with_weights(
+        self, candidates: list[confirm.Candidate]
+    ) -> tuple[winner.Winner, list[confirm.Candidate]] | None:
+        """The best candidate whose weights are there, and all candidates, that one first."""
+        for candidate in candidates:
+            if found := self._confirmed(candidate):
+                return found, [candidate, *(c for c in candidates if c is not candidate)]
+        return None
+
+    def _confirmed(self, candidate: confirm.Candidate) -> winner.Winner | None:
+        runs = winner.of_candidate(self.run, self.space, candidate, self.confirmation)
+        return winner.with_weights(runs, self.display.note)
 
 
 def linear_baseline(

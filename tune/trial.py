@@ -57,8 +57,28 @@ class Order:
     gpu_context: float = 0.0  # of a GPU, what the process takes besides its tensors
 
 
+@dataclass
+class Best:
+    """The best report that the driver knows or will be told of; of equals the first."""
+
+    objective: Objective
+    step: int | None = None
+    value: float = math.nan
+
+    def saw(self, report: Report) -> bool:
+        """Take note of a report; whether it is the best."""
+        value = report.metrics()[self.objective.metric]
+        better = self.objective.better(value, self.value)
+        if better:
+            self.step, self.value = report.step, value
+        return better
+
+
 def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
     """Train `spec["train"]` and report to Ray Tune; `spec["recorded"]` reports are known.
+
+    `spec["best"]` is the best of them, [step, objective]; None without one that has a value. Its
+    weights stay as they are, whatever another machine's last bits make of the same step.
 
     What goes wrong is reported as a last result with `failure` (its kind) and `why`, so that
     the driver can tell a diverged loss from a full disk. Ray is left to notice a dead process, and
@@ -103,7 +123,9 @@ def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> N
     if notes or (saved is None and spec["recorded"]):
         epoch = state.reports[-1].epoch if state.reports else 0
         notes.append(f"goes on from epoch {epoch:g}")
+    best = Best(order.objective, *spec["best"] or ())
     for report in state.reports[spec["recorded"] :]:
+        best.saw(report)  # its weights were saved before it was in a checkpoint
         _report(report, order.objective, notes)
     for report in fit(
         state,
@@ -113,8 +135,16 @@ def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> N
         mode=order.objective.mode,
         pad_to=config.pad_to(data.max_length),
     ):
-        if state.best is report and state.best_weights is not None:
-            checkpoints.save_weights(report.step, state.best_weights)
+        before = best.step
+        if report.step > spec["recorded"]:
+            keep = best.saw(report)
+        else:  # known to the study: what has been kept of it stays
+            keep = report.step == before and not checkpoints.has_weights(before)
+        if keep:
+            weights = {
+                name: w.detach().cpu().clone() for name, w in state.judged.state_dict().items()
+            }
+            checkpoints.save_weights(report.step, weights, before)
         checkpoints.save_when_due(report.step, state.to_dict())
         _report(report, order.objective, notes)
 

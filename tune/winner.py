@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import optuna
 import torch
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
 from safetensors import SafetensorError
 
 from lstmcls.artifact import read_metrics, save_artifact
@@ -21,13 +24,13 @@ from lstmcls.fit import judged_rows
 from lstmcls.metrics import METRICS, classification_metrics, confusion
 from lstmcls.model import LSTMClassifier
 from tune.checkpoints import load_weights, trial_folder
-from tune.confirm import LAST, LOOKED, Candidate, best_run, suggest_run
+from tune.confirm import LAST, LOOKED, Candidate, suggest_run
 from tune.intervals import bootstrap_mean
 from tune.resources import Share
 from tune.run_folder import RunFolder
-from tune.space import SearchSpace
+from tune.space import Objective, SearchSpace
 from tune.store import Store
-from tune.study import CONFIRMATION, SEARCH, ranked
+from tune.study import CONFIRMATION, SEARCH, ranked, reports_of
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,69 @@ class Winner:
         return {name: self.report[f"val_{name}"] for name in METRICS}
 
 
-def search_winner(run: RunFolder, space: SearchSpace, search: optuna.Study) -> Winner | None:
-    """The best trial of the search, on validation data; None while no trial has reported."""
-    for trial, report in ranked(search, space.objective)[:1]:
+def of_search(run: RunFolder, space: SearchSpace, search: optuna.Study) -> Iterator[Winner]:
+    """The best trial of the search on validation data, then what could take its place.
+
+    That is every report whose weights may be there, the best first. Nothing without a report.
+    """
+
+    def made(trial: FrozenTrial, report: dict[str, Any]) -> Winner:
         folder = trial_folder(run.checkpoints, SEARCH, trial.number)
         return Winner(trial.number, space.config(trial.params), folder, report)
+
+    yield from (made(*best) for best in ranked(search, space.objective)[:1])
+    left = set(run.checkpoints.names())
+    others = [
+        (trial, report)
+        for trial in search.get_trials(deepcopy=False)
+        if trial.state != TrialState.FAIL
+        and trial_folder(run.checkpoints, SEARCH, trial.number).name in left
+        for report in _best_first(trial, space.objective)
+    ]
+    cost = space.objective.cost
+    yield from (made(*pair) for pair in sorted(others, key=lambda p: cost(p[1]["objective"])))
+
+
+def of_candidate(
+    run: RunFolder, space: SearchSpace, candidate: Candidate, confirmation: optuna.Study
+) -> Iterator[Winner]:
+    """A candidate's reports on fresh seeds, the best first."""
+    trials, cost = confirmation.get_trials(deepcopy=False), space.objective.cost
+    runs = [
+        (trials[number], report)
+        for number, _ in candidate.runs
+        for report in _best_first(trials[number], space.objective)
+    ]
+    for trial, report in sorted(runs, key=lambda pair: cost(pair[1]["objective"])):
+        config = suggest_run([candidate], optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
+        folder = trial_folder(run.checkpoints, CONFIRMATION, trial.number)
+        yield Winner(candidate.trial, config, folder, report)
+
+
+def _best_first(trial: FrozenTrial, objective: Objective) -> list[dict[str, Any]]:
+    known = [r for r in reports_of(trial) if not math.isnan(r["objective"])]
+    return sorted(known, key=lambda report: objective.cost(report["objective"]))
+
+
+def with_weights(winners: Iterable[Winner], note: Callable[[str], None]) -> Winner | None:
+    """The first whose weights can be read; where that is not the first of all, `note` says so."""
+    lost: Winner | None = None
+    for winner in winners:
+        try:
+            load_weights(winner.folder, winner.report["step"])
+        except (OSError, SafetensorError) as error:
+            if lost is None:
+                note(f"the weights of {_named(winner)} cannot be read ({error})")
+            lost = lost or winner
+            continue
+        if lost is not None:
+            note(f"{_named(winner)} takes its place: of the weights that are left, the best")
+        return winner
     return None
 
 
-def confirmed(
-    run: RunFolder, space: SearchSpace, candidate: Candidate, confirmation: optuna.Study
-) -> Winner:
-    """A candidate's best run on fresh seeds."""
-    number, report = best_run(candidate, space.objective)
-    trial = confirmation.get_trials()[number]
-    config = suggest_run([candidate], optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
-    folder = trial_folder(run.checkpoints, CONFIRMATION, number)
-    return Winner(candidate.trial, config, folder, report)
+def _named(winner: Winner) -> str:
+    return f"trial {winner.trial} at epoch {winner.report['epoch']:g}"
 
 
 def in_best(run: RunFolder) -> dict[str, Any]:

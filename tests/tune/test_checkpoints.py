@@ -205,9 +205,11 @@ def test_cheap_ones_are_written_at_every_report(folder: Path) -> None:
 def test_weights(folder: Path) -> None:
     checkpoints = Checkpoints(Store(str(folder)))
     weights = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2)}
-    for step in (1, 3):
-        checkpoints.save_weights(step, {"a": torch.zeros(step)})
-    checkpoints.save_weights(12, weights)
+    for step, before in ((1, None), (3, 1)):
+        checkpoints.save_weights(step, {"a": torch.zeros(step)}, before)
+    assert not checkpoints.has_weights(12)
+    checkpoints.save_weights(12, weights, 3)
+    assert checkpoints.has_weights(12)
     found = load_weights(Store(str(folder)), 12)
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
@@ -220,18 +222,21 @@ def test_weights(folder: Path) -> None:
         load_weights(Store(str(folder)), 12)
 
 
-def test_a_trial_that_starts_anew_keeps_the_weights_that_are_recorded(folder: Path) -> None:
+def test_the_recorded_best_stays_until_a_better_report_is_recorded(folder: Path) -> None:
     checkpoints = Checkpoints(Store(str(folder)))
-    for step in (4, 9, 1):
-        checkpoints.save_weights(step, {"a": torch.zeros(step)})
-    assert len(load_weights(Store(str(folder)), 9)["a"]) == 9
+    # Reports 9 and 10 of an attempt that died were not recorded; 12 is of the next one.
+    for step, before in ((4, None), (9, 4), (10, 4), (12, 4)):
+        checkpoints.save_weights(step, {"a": torch.zeros(step)}, before)
+    assert len(load_weights(Store(str(folder)), 4)["a"]) == 4
+    assert len(load_weights(Store(str(folder)), 12)["a"]) == 12
+    assert not checkpoints.has_weights(9)
 
 
 def test_what_a_finished_trial_leaves(folder: Path) -> None:
     store = trial_folder(Store(str(folder)), "search", 7)
     trial = Path(str(store))
     assert store.name == "search-00007"
-    saved(trial, 1, 2).save_weights(2, {"a": torch.ones(1)})
+    saved(trial, 1, 2).save_weights(2, {"a": torch.ones(1)}, None)
     drop_states(store)
     assert [path.name for path in trial.iterdir()] == ["best-000002.safetensors"]
     drop_all(store)

@@ -16,7 +16,6 @@ from tune.confirm import (
     Candidate,
     announcement,
     any_of_the_search,
-    best_run,
     choose_candidates,
     confirmation_points,
     drop_outdated,
@@ -26,8 +25,10 @@ from tune.confirm import (
     rank_candidates,
     suggest_run,
 )
+from tune.run_folder import RunFolder
 from tune.space import SearchSpace
 from tune.study import CONFIRMATION, finish, open_study, record_report, requeue_unfinished
+from tune.winner import of_candidate
 
 folder = pytest.fixture(in_memory)
 SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "hidden_size": 16}
@@ -302,8 +303,10 @@ def test_the_best_mean_wins_and_not_the_best_run(folder: Path) -> None:
     assert figures["runs"] == 2
     assert figures["baseline"] is True
     assert figures["half_width"] == pytest.approx(12.7062 * 0.0441942 / 2**0.5, rel=1e-4)
-    assert best_run(ranked[0], the_space.objective)[0] == 3
-    assert best_run(ranked[0], the_space.objective)[1]["step"] == 2
+    run = RunFolder(folder)
+    first = next(of_candidate(run, the_space, ranked[0], study))
+    assert first.folder == run.checkpoints / "confirmation-00003"
+    assert first.report["step"] == 2
 
 
 def test_the_lowest_mean_wins_where_less_is_better(folder: Path) -> None:
@@ -313,11 +316,14 @@ def test_the_lowest_mean_wins_where_less_is_better(folder: Path) -> None:
         study.enqueue_trial({"candidate": number, "seed": 1})
         trial = study.ask()
         trial.suggest_int("candidate", 0, 9)
+        trial.suggest_int("seed", 0, 9)
         record_report(study, trial, a_report(1, value))
         finish(study, trial.number, DONE, "x", value)
     ranked = rank_candidates(candidates(the_space), study, the_space.objective)
     assert [c.trial for c in ranked] == [0, 5]
-    assert best_run(ranked[1], the_space.objective)[0] == 2
+    run = RunFolder(folder)
+    first = next(of_candidate(run, the_space, ranked[1], study))
+    assert first.folder == run.checkpoints / "confirmation-00002"
 
 
 def test_candidates_without_a_run_are_left_out(folder: Path) -> None:

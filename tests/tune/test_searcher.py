@@ -39,7 +39,7 @@ def test_an_order_is_a_number_and_a_configuration(folder: Path) -> None:
     driver = Driver(folder, small_space(enqueue=[POINT]), trials=1)
     trial = driver.start()
     config = driver.space.config(POINT).to_dict()
-    assert trial.config == {"number": 0, "train": config, "recorded": 0, "share": 1}
+    assert trial.config == {"number": 0, "train": config, "recorded": 0, "best": None, "share": 1}
     assert driver.heard.events == [("started", 0)]
 
 
@@ -211,7 +211,7 @@ def test_out_of_memory_is_tried_once_more_with_twice_the_share(driver: Driver) -
         "retried", 0, "out of memory: so it is; tried again with twice the resources",
     )  # fmt: skip
     again = driver.start()
-    assert again.config == {**trial.config, "share": 2, "recorded": 1}
+    assert again.config == {**trial.config, "share": 2, "recorded": 1, "best": [1, 0.5]}
     driver.fail(again, OUT_OF_MEMORY)
     assert driver.frozen(0).state == TrialState.FAIL
     assert driver.frozen(0).user_attrs["attempts"] == 2
@@ -234,7 +234,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_trial_to_the_next_one(driver: D
     assert driver.stop.stop_all()
     assert driver.searcher.suggest("x") == Searcher.FINISHED
     again = Driver(driver.checkpoints.parent, driver.space).start()
-    assert again.config == {**trial.config, "recorded": 1}
+    assert again.config == {**trial.config, "recorded": 1, "best": [1, 0.5]}
 
 
 def test_a_dead_worker_is_tried_again_a_few_times(driver: Driver) -> None:
@@ -283,7 +283,7 @@ def test_no_trial_is_blamed_for_the_death_of_ray(driver: Driver) -> None:
     assert "go on with --resume" in str(driver.heard.events[-1])
     assert "attempts" not in driver.frozen(0).user_attrs
     again = Driver(driver.checkpoints.parent, driver.space).start()
-    assert again.config == {**trial.config, "recorded": 1}
+    assert again.config == {**trial.config, "recorded": 1, "best": [1, 0.5]}
 
 
 def test_a_death_that_ray_cannot_explain_is_not_taken_for_memory(driver: Driver) -> None:

@@ -9,20 +9,24 @@ from typing import Any
 import pytest
 from fakes import finished, in_memory, small_space
 
-from lstmcls.artifact import load_artifact
-from lstmcls.config import load_config
+from lstmcls.artifact import load_artifact, read_metrics
+from lstmcls.cli import RunFailed
+from lstmcls.config import TrainConfig, load_config
 from lstmcls.dataset import Prepared
 from lstmcls.fit import TrainingState
+from lstmcls.model import LSTMClassifier
 from tune import session
 from tune.checkpoints import Checkpoints, trial_folder
+from tune.confirm import choose_candidates, confirmation_points, suggest_run
 from tune.live import Display
 from tune.resources import Share
 from tune.run_folder import RunFolder
-from tune.session import Session
+from tune.session import Outcome, Session
 from tune.space import Objective, SearchSpace
-from tune.study import SEARCH
+from tune.study import CONFIRMATION, SEARCH, open_study
 
 folder = pytest.fixture(in_memory)
+BUDGET = {"trials": 2, "minutes": 1e-4}  # both used up: neither study is asked for more
 GRID: dict[str, Any] = {
     "space": {"optimizer": {"categorical": ["sgd", "adam"]}, "hidden_size": {"int": [1, 300]}},
     "sampler": "grid",
@@ -59,7 +63,7 @@ def a_winner(sitting: Session, prepared: Prepared) -> None:
     state = TrainingState.create(config, prepared.vocab_size, len(prepared.labels))
     place = trial_folder(sitting.run.checkpoints, SEARCH, trial.number)
     place.make(parents=True)
-    Checkpoints(place).save_weights(1, state.model.state_dict())
+    Checkpoints(place).save_weights(1, state.model.state_dict(), None)
 
 
 def test_the_winner_is_whole_before_a_linear_model_is_trained(
@@ -111,3 +115,111 @@ def test_a_linear_model_that_fails_is_left_out(
     monkeypatch.setattr(session, "linear_metrics", failing)
     assert session.linear_baseline(prepared, Objective(), notes.append) == {}
     assert notes[-1].endswith(said)
+
+
+class Ended:
+    """A run whose trials have all ended, each with one report a value; no Ray is needed."""
+
+    def __init__(self, folder: Path, prepared: Prepared, top: int) -> None:
+        self.run, self.prepared = RunFolder(folder), prepared
+        self.space = small_space(confirm={"top": top, "seeds": 1}, budget=BUDGET)
+        self.search = open_study(self.run.journal, SEARCH, self.space.objective)
+        for values in ([0.5, 0.75, 0.625], [0.25, 0.375]):
+            finished(self.search, self.space.suggest, values)
+        self.confirmation = open_study(self.run.journal, CONFIRMATION, self.space.objective)
+        candidates = choose_candidates(self.space, self.search)
+        points = confirmation_points(self.space, candidates)
+        for point, values in zip(points, ([0.7, 0.8], [0.5, 0.6]), strict=False):
+            finished(self.confirmation, lambda t: suggest_run(candidates, t), values, **point)
+
+    def weights(self, study: str, number: int, *steps: int) -> None:
+        """As a worker leaves them after these reports."""
+        trial = (self.search if study == SEARCH else self.confirmation).get_trials()[number]
+        of_search = trial.params.get("candidate", number)
+        config = self.space.config(self.search.get_trials()[of_search].params)
+        kept = Checkpoints(_made(trial_folder(self.run.checkpoints, study, number)))
+        before = None
+        for step in steps:
+            kept.save_weights(step, network(config, self.prepared), before)
+            before = step
+
+    def conduct(self) -> tuple[Outcome, str]:
+        """What the next sitting makes of it, and what it says."""
+        display = Told(self.space)
+        share = Share(1, 0, 1)
+        outcome = Session(self.run, self.space, self.prepared, share, display, ()).conduct()
+        return outcome, "\n".join(display.notes)
+
+
+class Told(Display):
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space, quiet=True)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def _made(store: Any) -> Any:
+    store.make(parents=True)
+    return store
+
+
+def network(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+    return LSTMClassifier(config, prepared.vocab_size, len(prepared.labels)).state_dict()
+
+
+def test_weights_that_are_gone_cost_no_winner_where_others_are_left(
+    folder: Path, prepared: Prepared
+) -> None:
+    ended = Ended(folder, prepared, top=0)
+    ended.weights(SEARCH, 0, 1, 3)
+    ended.weights(SEARCH, 1, 2)
+    outcome, said = ended.conduct()
+    assert outcome.winner is not None
+    assert (outcome.winner.trial, outcome.winner.report["objective"]) == (0, 0.625)
+    assert read_metrics(ended.run.best)["val"]["accuracy"] == 0.625
+    assert "the weights of trial 0 at epoch 2 cannot be read" in said
+    assert "trial 0 at epoch 3 takes its place" in said
+
+
+def test_where_the_best_has_its_weights_nothing_is_said(folder: Path, prepared: Prepared) -> None:
+    ended = Ended(folder, prepared, top=0)
+    ended.weights(SEARCH, 0, 1, 2)
+    outcome, said = ended.conduct()
+    assert outcome.winner is not None
+    assert outcome.winner.report["objective"] == 0.75
+    assert "weights" not in said
+
+
+def test_without_any_weights_the_run_fails_and_says_what_to_do(
+    folder: Path, prepared: Prepared
+) -> None:
+    with pytest.raises(RunFailed, match=r"weights of trial 0 cannot be read .*train it again"):
+        Ended(folder, prepared, top=0).conduct()
+
+
+def test_of_a_confirmed_winner_too_another_report_takes_the_place(
+    folder: Path, prepared: Prepared
+) -> None:
+    ended = Ended(folder, prepared, top=2)
+    ended.weights(CONFIRMATION, 0, 1)
+    ended.weights(CONFIRMATION, 1, 2)
+    outcome, said = ended.conduct()
+    assert outcome.winner is not None
+    assert (outcome.winner.trial, outcome.winner.report["objective"]) == (0, 0.7)
+    assert outcome.test is not None
+    assert "trial 0 at epoch 1 takes its place" in said
+
+
+def test_a_candidate_without_weights_gives_way_to_the_next(
+    folder: Path, prepared: Prepared
+) -> None:
+    ended = Ended(folder, prepared, top=2)
+    ended.weights(CONFIRMATION, 1, 2)
+    outcome, said = ended.conduct()
+    assert outcome.winner is not None
+    assert outcome.winner.trial == 1
+    assert [candidate.trial for candidate in outcome.candidates] == [1, 0]
+    assert read_metrics(ended.run.best)["confirmation"][0]["trial"] == 1
+    assert "the weights of trial 0 at epoch 2 cannot be read" in said

@@ -82,7 +82,7 @@ def test_checkpoints_and_weights(store: Store) -> None:
     checkpoints = Checkpoints(trial)
     for step in (1, 2, 3):
         checkpoints.save(step, {"step": step, "weights": torch.full((3,), float(step))})
-        checkpoints.save_weights(step, {"a": torch.full((2,), float(step))})
+        checkpoints.save_weights(step, {"a": torch.full((2,), float(step))}, step - 1)
     found, notes = Checkpoints(trial).load()
     assert found is not None
     assert (found["step"], notes) == (3, [])
@@ -103,11 +103,24 @@ def test_old_weights_go_from_a_store_once_the_record_has_them(
     store = new_store(folder, "file")
     checkpoints = Checkpoints(store)
     for step in range(1, 5):
-        checkpoints.save_weights(step, {"a": torch.zeros(1)})
+        checkpoints.save_weights(step, {"a": torch.zeros(1)}, step - 1)
         path = Path(str(store).removeprefix("file://")) / f"best-{step:06d}.safetensors"
         old = path.stat().st_mtime - 2 * LAG.total_seconds()
         os.utime(path, (old, old))
     assert store.names() == ["best-000003.safetensors", "best-000004.safetensors"]
+
+
+def test_what_was_the_best_when_the_record_was_last_sent_stays_in_a_store(folder: Path) -> None:
+    """Report 1 is old, and was the best until now: the record that is there may end with it."""
+    store = new_store(folder, "file")
+    checkpoints = Checkpoints(store)
+    checkpoints.save_weights(1, {"a": torch.zeros(1)}, None)
+    path = Path(str(store).removeprefix("file://")) / "best-000001.safetensors"
+    old = path.stat().st_mtime - 10 * LAG.total_seconds()
+    os.utime(path, (old, old))
+    for step in (2, 3):
+        checkpoints.save_weights(step, {"a": torch.zeros(1)}, step - 1)
+    assert checkpoints.has_weights(1)
 
 
 def test_a_fault_of_a_folder_keeps_its_number(folder: Path) -> None:

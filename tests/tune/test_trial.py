@@ -62,11 +62,16 @@ class Worker:
             raise Killed
 
     def train(
-        self, config: TrainConfig, recorded: int = 0, dies_after: float = math.inf
+        self,
+        config: TrainConfig,
+        recorded: int = 0,
+        dies_after: float = math.inf,
+        best: list[Any] | None = None,
     ) -> list[dict[str, Any]]:
         self.results: list[dict[str, Any]] = []
         self.dies_after = dies_after
-        spec = {"number": 3, "train": config.to_dict(), "recorded": recorded, "share": 1}
+        spec = {"number": 3, "train": config.to_dict(), "recorded": recorded, "best": best}
+        spec["share"] = 1
         with contextlib.suppress(Killed):
             train_trial(spec, self.prepared, self.order)
         return self.results
@@ -160,6 +165,72 @@ def test_a_report_that_was_lost_on_its_way_comes_again(worker: Worker, config: T
     assert len(saved["reports"]) == 1
     results = worker.train(config, recorded=0)
     assert [result["step"] for result in results] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("first_is_better", [True, False])
+@pytest.mark.parametrize("checkpoint", [0, 1, 2, 3])
+def test_the_recorded_best_has_its_weights_whatever_another_machine_makes_of_it(
+    worker: Worker, config: TrainConfig, checkpoint: int, first_is_better: bool
+) -> None:
+    """What is known trains again, to other values: here on other labels to be judged by."""
+    config = dataclasses.replace(config, epochs=3)  # six reports
+    here = worker.prepared
+    val = here.splits["val"]
+    flipped = dataclasses.replace(val, labels=1 - val.labels)
+    there = dataclasses.replace(here, splits={**here.splits, "val": flipped})
+    study = Study()
+
+    worker.prepared = here if first_is_better else there
+    study.record(worker.train(config, dies_after=3), worker)
+    for path in worker.folder.glob("*.pt"):
+        if int(path.stem) > checkpoint:
+            path.unlink()
+
+    worker.prepared = there if first_is_better else here
+    known = study.best
+    on_record = study.weights[known[0]]
+    for dies_after in (1, 2, 3, math.inf):
+        worker.train(config, len(study.values), dies_after, study.best)
+        study.record(worker.results, worker)
+        assert study.best[0] in study.weights
+        found = load_weights(worker.store, study.best[0])
+        assert all(torch.equal(w, study.weights[study.best[0]][name]) for name, w in found.items())
+    assert len(study.values) == 6
+    if first_is_better:
+        assert study.best == known
+        assert all(torch.equal(w, on_record[name]) for name, w in found.items())
+
+
+class Study:
+    """What the driver records: of every step what came first."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, float] = {}
+        self.weights: dict[int, dict[str, torch.Tensor]] = {}  # when it was recorded
+
+    @property
+    def best(self) -> list[Any]:
+        step = max(self.values, key=lambda step: (self.values[step], -step))
+        return [step, self.values[step]]
+
+    def record(self, results: list[dict[str, Any]], worker: Worker) -> None:
+        for result in results:
+            if result["step"] not in self.values:
+                self.values[result["step"]] = result["objective"]
+                with contextlib.suppress(FileNotFoundError):
+                    self.weights[result["step"]] = load_weights(worker.store, result["step"])
+
+
+def test_weights_that_someone_deleted_come_again(worker: Worker, config: TrainConfig) -> None:
+    """As the trial trains to the report that is on record as its best."""
+    results = worker.train(config, dies_after=3)
+    step = max(results, key=lambda r: (r["objective"], -r["step"]))["step"]
+    before = load_weights(worker.store, step)
+    for path in worker.folder.iterdir():
+        path.unlink()
+    worker.train(config, 3, 3, [step, results[step - 1]["objective"]])
+    found = load_weights(worker.store, step)
+    assert all(torch.equal(found[name], before[name]) for name in before)
 
 
 def test_a_finished_trial_has_nothing_to_report(worker: Worker, config: TrainConfig) -> None:
