@@ -128,7 +128,8 @@ class Ablation:
 
     objective: Objective
     trials: int  # with a value
-    failed: int
+    failed: int  # without one: they failed or were stopped early
+    failed_on: dict[str, int]  # of these, by switch, those with it on
     fit: Fit
     effects: dict[str, Estimate]  # the best first
     interactions: dict[tuple[str, str], Estimate]
@@ -155,6 +156,7 @@ def analyse(table: pd.DataFrame, objective: Objective) -> Ablation | None:
         objective=objective,
         trials=len(trained),
         failed=len(table) - len(trained),
+        failed_on={s: int((table.loc[table["value"].isna(), s] > 0).sum()) for s in SWITCHES},
         fit=found,
         effects=dict(sorted(effects.items(), key=lambda item: -sign * item[1].value)),
         interactions={pair: found.estimate(found.effect(*pair)) for pair in pairs},
@@ -257,6 +259,19 @@ def _listed(words: list[str], last: str) -> str:
     return f" {last} ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
 
 
+def survivors(found: Ablation) -> str:
+    """Whom the figures leave out, and what that does to them; empty where it is nobody."""
+    if not found.failed:
+        return ""
+    some = f"{found.failed} trial{'s have' if found.failed > 1 else ' has'} no value"
+    by_switch = [f"{s} {on} on, {found.failed - on} off" for s, on in found.failed_on.items()]
+    return (
+        f"{some}, for want of a training to the end (diverged, failed or stopped early), and "
+        "count in no figure: a switch that makes training fail is judged by the trials that "
+        f"survived, which flatters it. Without a value, by switch: {'; '.join(by_switch)}."
+    )
+
+
 def noise(found: Ablation) -> str:
     """Where the intervals come from."""
     source = (
@@ -287,7 +302,9 @@ def ablation_text(found: Ablation) -> str:
         f"{step.switch or 'plain'} {step.value.value:.4f}±{step.value.half_width:.4f}"
         for step in found.walk
     ]
-    walk = f"the best walk: {' → '.join(stops)}"
-    for text in (walk, noise(found), verdict(found)):
+    walk = (
+        f"the best walk: {' → '.join(stops)} (chosen and judged by the same figures: it flatters)"
+    )
+    for text in (walk, noise(found), survivors(found), verdict(found)):
         lines += textwrap.wrap(text, 80, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)

@@ -137,6 +137,10 @@ def variants_text(table: pd.DataFrame, metric: str) -> str | None:
         cells = [table[(table["variant"] == variant) & (table["padding"] == p)] for p in paddings]
         shown = [_mean(cell["value"].dropna().tolist()) for cell in cells]
         lines.append(f"  {variant:13}" + "".join(f"  {figure:15}" for figure in shown))
+    lost = table[table["value"].isna()]["variant"].value_counts()
+    if len(lost):
+        by_variant = ", ".join(f"{v} {lost[v]}" for v in variants if v in lost)
+        lines.append(f"  without a value, and in no mean, which flatters them: {by_variant}")
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -19,6 +19,7 @@ from tune.ablation import (
     ablation_text,
     analyse,
     fit,
+    survivors,
     verdict,
 )
 from tune.space import Objective
@@ -246,6 +247,32 @@ def test_the_verdict_says_when_the_intervals_cannot_tell() -> None:
     assert "has the largest effect: over all settings of the others it" in said
     assert "matters as much the intervals cannot tell" in said
     assert "worsens" in said
+
+
+def test_it_is_said_whom_the_figures_leave_out() -> None:
+    """A switch that makes training diverge is judged by its survivors."""
+    trials = table(known, noise=0.003)
+    assert survivors(analysed(trials)) == ""
+    lost = trials.index[trials.bidirectional & ~trials.max_pooling][:3]
+    trials.loc[lost, "value"] = math.nan
+    found = analysed(trials)
+    assert (found.failed, found.failed_on["bidirectional"], found.failed_on["max_pooling"]) == (
+        3, 3, 0,
+    )  # fmt: skip
+    said = survivors(found)
+    assert said.startswith("3 trials have no value")
+    assert "which flatters it" in said
+    assert "bidirectional 3 on, 0 off" in said
+    assert "max_pooling 0 on, 3 off" in said
+    assert " ".join(said.split()) in " ".join(ablation_text(found).split())
+    trials.loc[lost[1:], "value"] = 0.7
+    assert survivors(analysed(trials)).startswith("1 trial has no value")
+
+
+def test_the_best_walk_says_that_it_flatters() -> None:
+    text = " ".join(ablation_text(analysed(table(known, noise=0.003))).split())
+    walk = text[text.index("the best walk: ") :]
+    assert "(chosen and judged by the same figures: it flatters)" in walk
 
 
 def test_the_text_has_every_figure_in_80_columns() -> None:

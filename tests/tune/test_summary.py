@@ -156,6 +156,17 @@ def test_a_table_that_is_not_full_says_so(folder: Path) -> None:
     ]
 
 
+def test_a_mean_of_survivors_says_so(folder: Path) -> None:
+    table = notebook(folder, [0.5, 0.6, 0.7, 0.8])
+    assert "flatters" not in str(variants_text(table, "val_accuracy"))
+    table.loc[table.index[2], "value"] = math.nan  # it diverged
+    text = variants_text(table, "val_accuracy")
+    assert text is not None
+    assert text.splitlines()[-1] == (
+        "  without a value, and in no mean, which flatters them: bidirectional 1"
+    )
+
+
 def test_what_differs_in_more_than_the_variant_is_not_compared(folder: Path) -> None:
     table = notebook(folder, [0.5 + 0.01 * number for number in range(36)])
     assert variants_text(table.assign(lr=[0.1, 0.2] * 18), "val_accuracy") is None

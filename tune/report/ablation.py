@@ -6,7 +6,7 @@ import itertools
 
 import plotly.graph_objects as go
 
-from tune.ablation import SUBSETS, SWITCHES, Ablation, Estimate, analyse, noise, verdict
+from tune.ablation import SUBSETS, SWITCHES, Ablation, Estimate, analyse, noise, survivors, verdict
 from tune.intervals import LEVEL
 from tune.report.page import figure_html, section_html, table_html, text_html
 from tune.report.record import Record
@@ -19,8 +19,8 @@ def section(record: Record) -> str:
     found = analyse(settings_table(record.space, record.search), record.objective)
     if found is None:
         return ""
-    failed = f" {found.failed} more have no value." if found.failed else ""
-    source = f"From {found.trials} trials in {len(SUBSETS)} settings: {noise(found)}.{failed}"
+    source = f"From {found.trials} trials in {len(SUBSETS)} settings: {noise(found)}. "
+    source += survivors(found)
     effects = (
         f"The effect on {metric_title(found.objective)}: of a switch, the mean where it is on "
         "less the mean where it is off; of two, half of what one adds to the other's. The colour "
