@@ -192,7 +192,7 @@ def choose_device(name: str) -> str:
 
 
 def trained_on(metrics: Mapping[str, Any]) -> str:
-    """The device of the training where this machine has it, which gives the same numbers."""
+    """The device of the training where this machine has it: another gives other last digits."""
     return "cuda" if metrics.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
 
 
@@ -228,7 +228,8 @@ def _model(
                 f"{source}: does not fit its config, labels and tokenizer ({name} is "
                 f"{_shape(tensor)}, expected {_shape(want)})"
             )
-    model.load_state_dict(dict(weights), assign=True)
+    # Copied: a file's tensors lie at any address, and on some CPUs the sums depend on that.
+    model.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
     return model
 
 

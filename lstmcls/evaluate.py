@@ -30,9 +30,11 @@ SHOWN_LABELS = 10  # of a model's labels in a message
 
 
 def evaluate_prepared(artifact: Artifact, folder: Path, split: str = "test") -> dict[str, Any]:
-    """The metrics on one split of a prepared folder, as while training to the last digit.
+    """The metrics on one split of a prepared folder, computed as while training.
 
-    Sums depend on the number of threads, so it is set to that of the training.
+    On the machine of the training they are the recorded ones; another kind of CPU, or another
+    release of PyTorch, may round a probability differently. Sums depend on the number of threads
+    too, so it is set to that of the training.
 
     Returns:
         `rows` (texts), `skipped` (texts), `metrics` (METRICS), `per_class`, `confusion`.

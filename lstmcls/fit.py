@@ -1,7 +1,8 @@
 """fit(): a generator of Reports, and the only training loop in the project.
 
 It knows nothing of tuning: stopping is not asking for more, going on is asking again, and a
-TrainingState saved after any report goes on to the same numbers in another process.
+TrainingState saved after any report goes on to the same numbers in another process: exactly
+those on the same kind of CPU and as many threads, close ones elsewhere.
 """
 
 from __future__ import annotations

@@ -210,8 +210,10 @@ def class_probabilities(
 ) -> NDArray[np.float32]:
     """Probabilities [rows, C] of every row; the rows are on the model's device.
 
-    Random initial states are drawn from the config's seed, so that the same rows give the
-    same numbers every time and everywhere. On a CPU each of PyTorch's threads takes a batch.
+    Random initial states are drawn from the config's seed, so that the same rows get the same
+    states every time and everywhere, and the same numbers on one machine. The last digits of a
+    row's numbers depend on the rows beside it, on the CPU and, where there is a single batch, on
+    the number of threads: of several batches each thread takes one.
     """
     generator = torch.Generator().manual_seed(model.config.seed)
     result = torch.empty(len(rows), model.head.out_features, device=rows.ids.device)

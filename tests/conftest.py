@@ -13,8 +13,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
 import torch
+from numpy.typing import ArrayLike
 
 from lstmcls.cli import run as run_main
 from lstmcls.config import TrainConfig
@@ -23,10 +26,20 @@ from lstmcls.prepare import prepare
 from lstmcls.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
+THREADS = int(os.environ.get("TEST_THREADS", "1"))  # PyTorch's, here and in commands; see isa.py
+# Seconds after which a test takes a process for hung. No test waits that long, on any machine: it
+# waits for what happens, and a machine may be busy with something else.
+HANG = 600.0
+# What is equal in exact arithmetic differs in its last digits where another kernel computes it: in
+# a batch of another shape, at another place in a batch, on another number of threads or another
+# CPU. Floats are compared bit by bit only where both come from the same kernels at the same shapes,
+# in processes of one kind, or are only copied; a comment there says which.
+LOGIT = 1e-5  # relative and absolute, also of gradients over a few steps
+PROBABILITY = 1e-5  # absolute: what is shown has four digits
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": str(THREADS),
     # Ray gives way to everything else by 15: a busy test beside it would starve its workers.
     "RAY_worker_niceness": "0",
 }
@@ -34,7 +47,23 @@ GOOD = ["good", "great", "lovely", "warm", "quick", "fresh", "sturdy", "bright"]
 BAD = ["bad", "broken", "slow", "cold", "stale", "weak", "dull", "noisy"]
 NEUTRAL = ["the", "a", "this", "box", "phone", "hotel", "book", "was", "it", "and", "very", "room"]
 
-torch.set_num_threads(1)
+torch.set_num_threads(THREADS)
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile(
+    "any machine",
+    hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=LOGIT, atol=LOGIT)
+
+
+def assert_close_probabilities(found: ArrayLike, expected: ArrayLike) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=PROBABILITY)
 
 
 def reviews(rows: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -93,7 +122,7 @@ def tiny() -> TrainConfig:
 def command(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m MODULE ARGUMENTS…` as a user does, from another folder, on one thread."""
+    """Run `python -m MODULE ARGUMENTS…` as a user does, from another folder, on THREADS."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
     def run(
@@ -106,7 +135,7 @@ def command(
             input=stdin,
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=HANG,
             check=False,
         )
 
@@ -140,7 +169,7 @@ def called(
 def trained(
     tmp_path_factory: pytest.TempPathFactory, prepared_folder: Path, tiny: TrainConfig
 ) -> Path:
-    """An artifact that tells the two classes apart, trained on one thread; do not change it."""
+    """An artifact that tells the two classes apart, trained on THREADS; do not change it."""
     folder = tmp_path_factory.mktemp("trained") / "model"
     config = dataclasses.replace(tiny, epochs=6, dropout=0.1, lr=0.05)
     list(train(load_prepared(prepared_folder), config, folder))

@@ -155,7 +155,6 @@ def test_there_are_search_spaces() -> None:
 def test_every_search_space_is_suggested_from_and_trained_a_report(
     path: Path, rows: dict[str, TokenDataset]
 ) -> None:
-    torch.set_num_threads(1)
     space = load_space(str(path))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     grid = space.grid() if space.sampler.name == "grid" else []

@@ -87,7 +87,7 @@ def test_the_most_frequent_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model = NgramEvidence(1, CLASSES)
     model.count(_dataset([([1, 2, 3], 0), ([1, 2, 3], 1), ([1, 3], 2)]))
     assert model.slots.tolist() == [1, 3]
-    assert _of(model, [2]) == [0.0] * CLASSES
+    assert _of(model, [2]) == [0.0] * CLASSES  # log(1), of a quotient of equal numbers
 
 
 def test_many_classes_keep_fewer() -> None:
@@ -111,6 +111,7 @@ def test_weights_loaded_elsewhere_find_their_ngrams() -> None:
         lean = NgramEvidence(2, CLASSES)
     lean.load_state_dict(model.state_dict(), assign=True)
     assert any(_of(model, [1, 2, 3], 0))
+    # The same kernels on the same shapes.
     assert _of(other, [1, 2, 3]) == _of(lean, [1, 2, 3]) == _of(model, [1, 2, 3])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import assert_close_probabilities
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -100,7 +101,7 @@ def test_a_thousand_texts_in_one_batch_and_one_alone(
         assert {i.name for i in session.get_inputs()} >= feeds.keys()
         (found,) = session.run(None, {**feeds, **drawn(artifact.model, feeds["lengths"])})
         expected = artifact.row_probabilities(unlabelled(some))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        assert_close_probabilities(found, expected)
     assert np.ptp(artifact.row_probabilities(unlabelled(rows)), axis=0).min() > 0.1
 
 
@@ -119,7 +120,7 @@ def test_more_padding_changes_nothing(
         feeds = padded(rows[:50])
         longer = {**feeds, "input_ids": np.pad(feeds["input_ids"], [(0, 0), (0, LENGTH)])}
         results = [session.run(None, given)[0] for given in (feeds, longer)]
-        np.testing.assert_allclose(*results, rtol=0, atol=1e-6)
+        assert_close_probabilities(*results)
 
 
 @pytest.mark.parametrize("variant", ["improved", "bidirectional"])
@@ -136,7 +137,7 @@ def test_the_cards_lines_run(
     if variant == "bidirectional":  # random states: the card's are zeros
         artifact.model.config = config_from({**artifact.config.to_dict(), "zero_state": True})
     expected = artifact.probabilities(["some text", "more text"])
-    np.testing.assert_allclose(names["probabilities"], expected, rtol=0, atol=1e-5)
+    assert_close_probabilities(names["probabilities"], expected)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])

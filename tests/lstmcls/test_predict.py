@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ENVIRONMENT, reviews
+from conftest import ENVIRONMENT, PROBABILITY, reviews
 
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import BadInput
@@ -45,7 +45,7 @@ def test_lines_of_standard_input_as_json(command: Command, trained: Path) -> Non
     assert (rows[0]["label"], rows[2]["label"]) == ("pos", "neg")
     for row in rows:
         assert row["probability"] == max(row["probabilities"].values())
-        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=PROBABILITY)
 
 
 def _write(path: Path, texts: list[str]) -> Path:
@@ -114,12 +114,12 @@ def test_a_file_to_a_file(
     expected = predictions(load_artifact(trained), texts)
     for row, wanted in zip(rows, expected, strict=True):
         assert row["label"] == wanted["label"]
-        assert float(row["probability"]) == pytest.approx(wanted["probability"], abs=1e-5)
+        assert float(row["probability"]) == pytest.approx(wanted["probability"], abs=PROBABILITY)
     one, wanted = rows[7], expected[7]
     named = one["probabilities"] if ending == "jsonl" else one
     for label, value in wanted["probabilities"].items():
         found = named[label if ending == "jsonl" else f"probability_{label}"]
-        assert float(found) == pytest.approx(value, abs=1e-5)
+        assert float(found) == pytest.approx(value, abs=PROBABILITY)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([source.name, out.name])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import THREADS
 
 from lstmcls.artifact import load_artifact
 from lstmcls.cli import BadInput, RunFailed
@@ -36,7 +37,7 @@ def test_one_run_from_the_command_line(
     assert (artifact.config.variant, artifact.config.lr) == ("plain", 0.01)
     assert artifact.config.hidden_size == 8  # --set is over the file
     metrics = artifact.metrics
-    assert (metrics["threads"], metrics["device"]) == (1, "cpu")
+    assert (metrics["threads"], metrics["device"]) == (THREADS, "cpu")
     assert [point["epoch"] for point in metrics["curve"]] == [0.5, 1.0]
     assert metrics["val"]["accuracy"] == max(p["val_accuracy"] for p in metrics["curve"])
     assert metrics["seconds"] > 0
@@ -51,7 +52,7 @@ def test_a_config_file_of_a_model_trains_the_same_model_again(
     assert main([*data, "--out", str(tmp_path / "b"), "--config", config]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2  # --quiet: the last line of each
     one, other = (tmp_path / n / "model.safetensors" for n in "ab")
-    assert one.read_bytes() == other.read_bytes()
+    assert one.read_bytes() == other.read_bytes()  # trained twice in this process
 
 
 def test_a_run_that_diverges_fails_and_writes_nothing(

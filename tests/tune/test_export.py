@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import assert_close_probabilities
 from numpy.typing import NDArray
 
 from lstmcls.artifact import load_artifact
@@ -48,7 +49,7 @@ def test_with_onnx_the_card_tells_how_to_run_it(
     found: dict[str, NDArray[np.float32]] = {}
     exec(card.split("```python\n")[1].split("```")[0], found)
     expected = load_artifact(tmp_path / "mine").probabilities(["some text", "more text"])
-    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
+    assert_close_probabilities(found["probabilities"], expected)
 
 
 def test_without_the_packages_nothing_is_written(

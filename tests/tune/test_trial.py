@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import ray.tune
 import torch
+from conftest import THREADS
 from fakes import in_memory
 from ray.tune.trainable import function_trainable
 
@@ -49,7 +50,7 @@ class Worker:
 
     def __init__(self, folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
         self.prepared = prepared
-        self.order = Order("search", Store(str(folder)), Objective(), threads=1, gpus=0)
+        self.order = Order("search", Store(str(folder)), Objective(), threads=THREADS, gpus=0)
         self.folder = folder / "search-00003"
         self.store = trial_folder(self.order.checkpoints, "search", 3)
         self.dies_after = math.inf
