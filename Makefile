@@ -5,7 +5,7 @@ BENCH := results/benchmarks
 # Without Syne Tune, which stands in an environment of its own: --syne-python PYTHON.
 PEERS := lstm_tune as_shipped ray_tutorial optuna_alone random_search
 
-.PHONY: search test check bench clean
+.PHONY: search test test-isa test-hostile check bench clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,13 @@ search: .venv/installed
 # would leave them for one worker at the end.
 test: .venv/installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# The tests as on other machines: CONTRIBUTING.md says more. FEW=--few: a choice of them.
+test-isa: .venv/installed
+	$(BIN)/python tests/isa.py $(FEW)
+
+test-hostile: .venv/installed
+	$(BIN)/python tests/hostile.py $(ONLY)
 
 check: .venv/installed
 	$(BIN)/ruff check .

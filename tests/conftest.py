@@ -40,6 +40,7 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": str(THREADS),
+    "PYTHONIOENCODING": "utf-8",  # as the tests read it, whatever this machine's locale is
     # Ray gives way to everything else by 15: a busy test beside it would starve its workers.
     "RAY_worker_niceness": "0",
 }

@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,33 +79,35 @@ def environment(cell: Cell) -> Mapping[str, str]:
         **({} if onednn == "default" else {"ONEDNN_MAX_CPU_ISA": onednn}),
         "ATEN_CPU_CAPABILITY": aten,
         "TEST_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # more threads than cores must not spin while they wait
     }
 
 
 def run(cell: Cell) -> tuple[str | None, float]:
     """What pytest said if a test failed, and the seconds of CPU."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
-        cwd=ROOT, env=environment(cell), capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return (done.stdout + done.stderr if done.returncode else None), seconds
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        tests = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
+            cwd=ROOT, env=environment(cell), stdout=said, stderr=said,
+        )  # fmt: skip
+        _, status, usage = os.wait4(tests.pid, 0)
+        tests.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        return (said.read() if tests.returncode else None), usage.ru_utime + usage.ru_stime
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--few", action="store_true", help="each instruction set once, not all")
-    failures: list[str] = []
-    print(f"{'oneDNN':12} {'PyTorch':8} threads  result  CPU seconds")
-    for cell in cells(parser.parse_args().few):
-        said, seconds = run(cell)
-        result = "ok" if said is None else "FAILED"
-        print(f"{cell[0]:12} {cell[1]:8} {cell[2]:>7}  {result:6}  {seconds:11.0f}", flush=True)
-        if said is not None:
-            failures.append(f"\n{' '.join(cell)}:\n{said[-5000:]}")
-    print("".join(failures), end="")
+    chosen, failures = list(cells(parser.parse_args().few)), ""
+    print(f"{'oneDNN':12} {'PyTorch':8} threads  result  CPU seconds", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for cell, (said, seconds) in zip(chosen, pool.map(run, chosen), strict=True):
+            result = "ok" if said is None else "FAILED"
+            print(f"{cell[0]:12} {cell[1]:8} {cell[2]:>7}  {result:6}  {seconds:11.0f}", flush=True)
+            if said is not None:
+                failures += f"\n{' '.join(cell)}:\n{said[-5000:]}"
+    print(failures, end="")
     return 1 if failures else 0
 
 

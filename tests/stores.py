@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import HANG
 from pyarrow.fs import FileSystem
 
 from tune.store import Store
@@ -40,7 +41,7 @@ def s3_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
             env={**os.environ, **settings}, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + HANG
         while socket.socket().connect_ex(("127.0.0.1", port)):
             assert server.poll() is None, (folder / "s3.log").read_text()
             assert time.monotonic() < end

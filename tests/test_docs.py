@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, reviews, write_csv
+from conftest import ENVIRONMENT, HANG, reviews, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,7 +66,7 @@ def test_the_example_of_the_python_page_runs(tmp_path: Path) -> None:
         env=ENVIRONMENT,
         capture_output=True,
         encoding="utf-8",
-        timeout=150,
+        timeout=HANG,
         check=False,
     )
     assert done.returncode == 0, done.stderr

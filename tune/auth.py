@@ -19,25 +19,23 @@ from lstmcls.cli import BadInput
 def make_token() -> None:
     """Turn authentication on, with a new token where there is none; no one else may read it.
 
-    Raises:
-        BadInput: a new one cannot be written.
+    Without a home that can be written, as in many containers, it is in this process's environment,
+    where what it starts finds it.
     """
     if _off():
         return
-    path = Path.home() / ".ray" / "auth_token"
+    path = Path(os.path.expanduser("~")) / ".ray" / "auth_token"
     if _there_is_one():
         if path.is_file() and path.stat().st_mode & 0o077:
             path.chmod(0o600)  # Ray writes it for all to read
         return
+    token = secrets.token_hex(32)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    except OSError as error:
-        raise BadInput(
-            f"{path}: cannot be written ({error.strerror}); Ray keeps its token there, or in the "
-            "file that RAY_AUTH_TOKEN_PATH names"
-        ) from None
+        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+            file.write(token)
+    except OSError:
+        os.environ["RAY_AUTH_TOKEN"] = token
     setup.AuthenticationTokenLoader.instance().reset_cache()
 
 

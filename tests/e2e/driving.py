@@ -14,14 +14,11 @@ from typing import Any
 import optuna
 import psutil
 import yaml
-from conftest import ENVIRONMENT
+from conftest import ENVIRONMENT, HANG
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial
 
 MARK = "LSTM_TUNE_E2E"  # in the environment of a search and of all that it starts
-GONE = 30.0  # seconds until all that a search started has ended
-KILLED = 90.0  # the same, of one that was killed: Ray's agent tries for a minute to tell the head
-HANG = 150.0  # seconds after which a test gives up; no search here takes a fifth of that
 
 SPACE: dict[str, Any] = {
     "space": {
@@ -141,8 +138,9 @@ class Driver:
         self.assert_gone()
         return status
 
-    def assert_gone(self, within: float = GONE) -> None:
-        end = time.monotonic() + within
+    def assert_gone(self) -> None:
+        """Of one that was killed, Ray's agent tries for a minute to tell the head."""
+        end = time.monotonic() + HANG
         while left := self.family():
             if time.monotonic() > end:
                 lines = [f"{p.pid} {' '.join(p.cmdline())[:100]}" for p in left]

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import reviews, write_csv
+from conftest import HANG, reviews, write_csv
 from driving import trials, unfinished, write_space
 from machines import ROOT, Cluster
 from optuna.trial import TrialState
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 LONG = {"epochs": 400, "batch_size": 8, "report_every": 1}
 
 
@@ -305,11 +305,11 @@ def test_a_slurm_job_goes_on_after_its_time_limit(
             tmp_path / "slurm.log",
         )
         job_script.send_signal(number)
-        assert job_script.wait(120) == 130, log()
+        assert job_script.wait(HANG) == 130, log()
         assert (tmp_path / "scontrol").read_text() == f"requeue {job}\n"
         assert {trial.state for trial in unfinished(run)} == {TrialState.WAITING}
         assert not Path(f"/tmp/ray-{job}").exists()
-    assert start().wait(200) == 0, log()
+    assert start().wait(HANG) == 0, log()
     assert "unfinished trials go on" in log()
     assert [trial.state for trial in trials(run)] == [TrialState.COMPLETE] * 4
     assert not Path(f"/tmp/ray-{job}").exists()

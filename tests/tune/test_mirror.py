@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HANG
 from fakes import in_memory
 from stores import new_store
 
@@ -115,7 +116,7 @@ def test_the_thread_keeps_up_with_the_run(
     with open(run.journal, "ab") as journal:
         journal.write(b"3\n")
     found.afterwards(lambda: store.read("study.journal") == b"1\n2\n3\n" and arrived.set())
-    assert arrived.wait(60)
+    assert arrived.wait(HANG)
     assert found.close() is None
     assert LOCK not in store.names()
 
@@ -185,7 +186,7 @@ def test_a_store_that_fails_is_said_once_and_at_the_end(
         with mirrored(run, prepared_folder, say):
             shutil.rmtree(disk(store))
             disk(store).touch()  # a file where the folder should be
-            assert heard.wait(60)
+            assert heard.wait(HANG)
     assert len(said) == 1
     with pytest.raises(BadInput, match="File exists"), mirrored(run, prepared_folder, say):
         pass  # it does not even begin

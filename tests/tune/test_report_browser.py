@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HANG
 from runs import a_run
 
 from tune.report.document import write_report
@@ -53,7 +54,7 @@ def look(page: Path, folder: Path, *flags: str) -> tuple[dict[str, Any], list[st
     phone.write_text(PHONE.format(page=text), encoding="utf-8")
     done = subprocess.run(
         [str(CHROMIUM), *FLAGS, f"--user-data-dir={folder / 'browser'}", *flags, phone.as_uri()],
-        capture_output=True, encoding="utf-8", timeout=120, check=True,
+        capture_output=True, encoding="utf-8", timeout=HANG, check=True,
     )  # fmt: skip
     found = re.search(r"<body>(.*)</body>", done.stdout, re.DOTALL)
     assert found, done.stderr
