@@ -11,6 +11,7 @@ import argparse
 import os
 import secrets
 import shlex
+import shutil
 import socket
 import threading
 import time
@@ -100,10 +101,12 @@ def bring_home(store: Store, folder: RunFolder) -> None:
 
 
 def _keep_others(old: Path, new: Path) -> None:
-    """Move what only the `old` folder has to the `new` one: a user may have put it there."""
+    """Copy what only the `old` folder has to the `new` one: a user may have put it there."""
     for path in old.iterdir() if old.exists() else ():
-        if not (new / path.name).exists():
-            os.replace(path, new / path.name)
+        if path.is_dir() and not (new / path.name).exists():
+            shutil.copytree(path, new / path.name)
+        elif not (new / path.name).exists():
+            shutil.copy2(path, new / path.name)
 
 
 def copy_run(store: Store, folder: Path) -> None:

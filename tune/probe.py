@@ -34,9 +34,7 @@ SAMPLED = 500  # points of the space, among which the largest is looked for
 T = TypeVar("T")
 
 
-def probe(
-    space: SearchSpace, data: Prepared, note: Callable[[str], None] = lambda line: None
-) -> list[GpuMemory]:
+def probe(space: SearchSpace, data: Prepared, note: Callable[[str], None]) -> list[GpuMemory]:
     """What a trial needs at most on each GPU, measured there by a process that then ends.
 
     GPUs that are in use and give no answer soon after the first do not count: that is a `note`.
@@ -48,8 +46,7 @@ def probe(
     if not answers:
         raise RunFailed(f"the GPU cannot be used ({faults[0]}); --gpus-per-trial 0 trains on CPUs")
     if faults:
-        several = len(answers) + len(faults)
-        note(f"{len(faults)} of {several} GPUs were not measured ({faults[0]})")
+        note(f"{len(faults)} of {len(answers) + len(faults)} GPUs were not measured ({faults[0]})")
     return answers
 
 

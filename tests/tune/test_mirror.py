@@ -261,11 +261,12 @@ def test_the_copy_that_is_behind_is_replaced(
     bring_home(store, elsewhere)
     with mirrored(elsewhere, prepared_folder, print), open(elsewhere.journal, "ab") as journal:
         journal.write(b"3\n")
-    (run.path / "notes.txt").write_text("mine")
+    (run.path / "plots").mkdir()
+    (run.path / "plots" / "notes.txt").write_text("mine")
     bring_home(store, run)
     assert run.journal.read_bytes() == b"1\n2\n3\n"
     assert run.key != key
-    assert (run.path / "notes.txt").read_text() == "mine"
+    assert (run.path / "plots" / "notes.txt").read_text() == "mine"
 
 
 def test_copies_that_went_on_apart_and_other_runs_are_refused(
