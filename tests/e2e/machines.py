@@ -30,7 +30,7 @@ TOKEN = "5" * 64
 Done = subprocess.CompletedProcess[str]
 
 # $1: the shared folder or "-"; $2: the home with the token; then the command.
-_APART = """
+APART = """
 set -e
 kept=$(mktemp -d)
 mount -t tmpfs tmpfs "$kept"
@@ -111,7 +111,7 @@ class Cluster:
     def add(self, cpus: float = 1, shares: bool = True, **more: float) -> subprocess.Popen[bytes]:
         """A node with a file system of its own."""
         shared = str(self.shared) if shares else "-"
-        apart = ("unshare", "--mount", "--propagation", "private", "bash", "-c", _APART, "apart")
+        apart = ("unshare", "--mount", "--propagation", "private", "bash", "-c", APART, "apart")
         return self._start(
             "--address", self.address, ip=next(self._addresses), cpus=cpus,
             apart=(*apart, shared, str(self.home)), **more,

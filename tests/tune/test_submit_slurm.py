@@ -1,4 +1,4 @@
-"""The Slurm batch script, as text; tests/e2e/test_cluster.py runs one."""
+"""The Slurm batch script, as text; tests/e2e/test_slurm.py gives it to a real Slurm."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,20 @@ def test_bash_takes_it_whatever_the_paths_are(shared: str, tmp_path: Path) -> No
         "python", "-P", "-m", "tune.search", "--text", "a 'b' $c",
         "--out", "results/shop", "--auto-resume",
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--shared", "/x y", "--text", "a 'b'"), ("--shared", "s3://b/c", "--nodes", "2")],
+    ids=["plain", "quoted", "in a store"],
+)
+def test_shellcheck_finds_nothing(words: tuple[str, ...]) -> None:
+    said = subprocess.run(
+        ["shellcheck", "-"], input=script(*words), capture_output=True, text=True, check=False
+    )
+    assert said.stdout == ""
+    assert said.returncode == 0
 
 
 SHORT = ("0", "9", "2:00", "9:59", "0:09:59", "0-0", "0-0:09", "0-0:09:59", "0-00:00:00")

@@ -109,7 +109,7 @@ def _seen_by_all(data: str | None) -> str | None:
 
 _BODY = """\
 
-cluster= driver= out_of_time=
+cluster='' driver='' out_of_time=''
 stop() {
     [ -n "$driver" ] || exit 1
     kill -TERM "$driver" 2> /dev/null
@@ -161,6 +161,8 @@ wait_for_head() {
 }
 
 start_node() {
+    # At a signal Ray would wait half a minute for its work to move; Slurm kills it by then.
+    export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
     if [ "$SLURM_NODEID" = 0 ]; then
         set -- --head --node-ip-address="$ip" --port="$port" --include-dashboard=false \\
             --ray-client-server-port=$((port + 20000)) --temp-dir="/tmp/ray-$SLURM_JOB_ID" "$@"
