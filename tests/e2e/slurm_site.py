@@ -35,10 +35,8 @@ AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmctldLogFile={folder}/slurmctld.log
 SlurmdSpoolDir=/tmp/slurmd
 SlurmdPidFile=/tmp/slurmd.pid
-SlurmdLogFile={folder}/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -141,7 +139,7 @@ class Site:
             subprocess.run([*own, "ip", "link", *words.split()], check=True)
 
     def _daemon(self, name: str, *words: str) -> subprocess.Popen[bytes]:
-        with open(self.folder / f"{name}.out", "wb") as out:
+        with open(self.folder / f"{name}.log", "wb") as out:
             daemon = subprocess.Popen(
                 words, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=out, start_new_session=True,
@@ -174,8 +172,8 @@ class Site:
             if found := reached():
                 return found
             time.sleep(0.1)
-        logs = sorted((*self.folder.glob("*.log"), *self.folder.glob("*.out")))
-        said = "\n".join(f"{p.name}:\n{p.read_text(errors='replace')[-3000:]}" for p in logs)
+        logs = sorted(self.folder.glob("*.log"))
+        said = "\n".join(f"{p.name}:\n{p.read_text(errors='replace')[-2000:]}" for p in logs)
         raise AssertionError(f"hung before {what}; {said}")
 
     def close(self) -> None:
