@@ -36,15 +36,18 @@ NEEDED = ("model.safetensors", "config.yaml", "tokenizer.json", "labels.json", "
 OWN_FILES = (*NEEDED, "README.md", "model.onnx")
 DEVICES = ("auto", "cpu", "cuda")
 CHUNK = 8000  # texts tokenized and held at once, and sorted by length
+# In metrics.json; raised when a model's files, or what is computed from them, change. Models of
+# the versions before it was written have none, which is read as 0.
+FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A trained classifier, ready to predict.
 
-    `metrics` is metrics.json: `val` (the METRICS on the validation split), `per_class` (on the
-    same split), `data` (the dataset.json of the data it was trained on), `max_length` (tokens),
-    and what the trainer added; a number that is not finite is None.
+    `metrics` is metrics.json: `format` (FORMAT), `val` (the METRICS on the validation split),
+    `per_class` (on the same split), `data` (the dataset.json of the data it was trained on),
+    `max_length` (tokens), and what the trainer added; a number that is not finite is None.
     """
 
     folder: Path
@@ -104,7 +107,7 @@ def save_artifact(
     tokenizer = load_tokenizer(prepared.folder / "tokenizer.json")
     longest = config.longest(prepared.max_length)
     tokenizer.enable_truncation(longest)
-    record = {**metrics, "data": prepared.info, "max_length": longest}
+    record = {**metrics, "format": FORMAT, "data": prepared.info, "max_length": longest}
     model = _model(folder, config, prepared.vocab_size, len(prepared.labels), weights)
     model.to(trained_on(record))
     artifact = Artifact(folder, model, tokenizer, prepared.labels, config, record)
@@ -145,17 +148,19 @@ def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
     """The artifact in `folder`, its model on `device` and in evaluation mode.
 
     Raises:
-        BadInput: no such folder, a file missing or damaged, or files that do not fit together.
+        BadInput: no such folder, a file missing or damaged, files that do not fit together, or
+            a model of a later version.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected a model written by lstmcls.train")
     missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if "metrics.json" not in missing:  # first: of a later version the other files may differ
+        metrics = read_metrics(folder)
     if missing:
         raise BadInput(f"{folder}: not a whole model: {', '.join(missing)} missing")
     config = load_config(folder / "config.yaml")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     labels = _labels(folder / "labels.json")
-    metrics = read_metrics(folder)
     path = folder / "model.safetensors"
     try:
         weights = load_file(path)
@@ -169,10 +174,19 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     """The metrics.json of an artifact.
 
     Raises:
-        BadInput: the file is missing, damaged, or lacks what a prediction needs.
+        BadInput: the file is missing, damaged, of a later version, or lacks what a prediction
+            needs.
     """
     path = folder / "metrics.json"
     metrics = _read_json(path)
+    version = metrics.get("format", 0) if isinstance(metrics, dict) else 0
+    if type(version) is not int or version < 0:
+        raise BadInput(f"{path}: damaged (format {version!r:.60})")
+    if version > FORMAT:
+        raise BadInput(
+            f"{path}: format {version}, written by a later version of lstm-tune; this version "
+            f"reads up to {FORMAT}: update lstm-tune"
+        )
     length = metrics.get("max_length") if isinstance(metrics, dict) else None
     if not isinstance(length, int) or length < 1:
         raise BadInput(f"{path}: damaged (no max_length)")

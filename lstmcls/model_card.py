@@ -181,7 +181,7 @@ def _training(metrics: Mapping[str, Any]) -> list[str]:
     kept = {
         key: value
         for key, value in metrics.items()
-        if isinstance(value, str | int | float) and key not in ("max_length", "level")
+        if isinstance(value, str | int | float) and key not in ("format", "max_length", "level")
     }
     return ["## Training", _table(("property", "value"), kept.items())] if kept else []
 
