@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Rows, TokenDataset, shuffled_batches
+from lstmcls.dataset import Rows, TokenDataset, random_batches, shuffled_batches
 from lstmcls.metrics import classification_metrics
 from lstmcls.model import LSTMClassifier, class_probabilities
 from lstmcls.optimizer import learning_rate, make_optimizer
@@ -156,7 +156,8 @@ def fit(
     """Train `state` to the end of its config, yielding a Report at every report point.
 
     The weights of the best report by `metric` stay in `state.best_weights`. `pad_to` (tokens)
-    pads every row to one length; `padding: counted` needs it.
+    pads every row to one length, and rows of any lengths share a batch, as in the notebook;
+    `padding: counted` needs it.
 
     Raises:
         Diverged: the loss became NaN or infinite.
@@ -202,8 +203,7 @@ def _train_until(
         per_epoch = math.ceil(len(rows) / config.batch_size)
         if state.batches // per_epoch != epoch:
             epoch = state.batches // per_epoch
-            rng = np.random.default_rng([config.seed, epoch])
-            batches = shuffled_batches(rows.lengths, config.batch_size, rng)
+            batches = _batches_of(epoch, config, rows, pad_to)
         batch = batches[state.batches % per_epoch]
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.batches, total)
@@ -227,6 +227,16 @@ def _train_until(
         if (state.batches % 50 == 0 or state.batches == end) and not loss_sum.isfinite():
             raise Diverged(f"the loss is {loss.item()} at batch {state.batches}")
     return round(float(loss_sum) / seen, 6)
+
+
+def _batches_of(
+    epoch: int, config: TrainConfig, rows: Rows, pad_to: int | None
+) -> list[NDArray[np.int32]]:
+    """The batches of an epoch: the same ones whenever they are asked for, as after a resume."""
+    rng = np.random.default_rng([config.seed, epoch])
+    if pad_to is None:
+        return shuffled_batches(rows.lengths, config.batch_size, rng)
+    return random_batches(len(rows), config.batch_size, rng)
 
 
 def _average(state: TrainingState) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from lstmcls.cli import BadInput
 from lstmcls.dataset import (
@@ -25,6 +26,7 @@ from lstmcls.dataset import (
     TokenDataset,
     load_prepared,
     ordered_batches,
+    random_batches,
     read_info,
     shuffled_batches,
 )
@@ -67,6 +69,19 @@ def test_an_epoch_has_every_row_once(lengths: Any, batch_size: int, seed: int) -
     assert len(batches) == -(-len(lengths) // batch_size)
     assert all(1 <= len(batch) <= batch_size for batch in batches)
     again = shuffled_batches(lengths, batch_size, np.random.default_rng(seed))
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 30), st.integers(0, 9))
+def test_random_batches_are_those_of_a_shuffled_data_loader(
+    rows: int, batch_size: int, seed: int
+) -> None:
+    batches = random_batches(rows, batch_size, np.random.default_rng(seed))
+    assert sorted(np.concatenate(batches)) == list(range(rows))
+    loader = DataLoader(range(rows), batch_size, shuffle=True)  # type: ignore[arg-type]
+    assert [len(batch) for batch in batches] == [len(batch) for batch in loader]
+    again = random_batches(rows, batch_size, np.random.default_rng(seed))
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
 
 

@@ -18,9 +18,10 @@ import torch
 from conftest import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Prepared, unlabelled
+from lstmcls.dataset import Prepared, Rows, unlabelled
 from lstmcls.fit import Diverged, Report, TrainingState, _keep_best, fit, report_points
 from lstmcls.metrics import METRICS, classification_metrics
 from lstmcls.model import class_probabilities
@@ -83,6 +84,25 @@ def test_a_config_that_reads_less_trains_as_on_shorter_texts(
     expected = _timeless(list(_fit(_state(tiny, prepared), shorter)))
     config = dataclasses.replace(tiny, max_length=3)
     assert _timeless(list(_fit(_state(config, prepared), prepared))) == expected
+
+
+@pytest.mark.parametrize("padding", ["masked", "counted"])
+def test_rows_of_like_length_share_a_batch_only_where_that_saves_padding(
+    padding: str, prepared: Prepared, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[NDArray[np.int64]] = []
+    gather = Rows.batch
+
+    def watched(rows: Rows, batch: NDArray[Any], pad_to: int | None = None) -> Any:
+        seen.append(rows.lengths[batch])
+        return gather(rows, batch, pad_to)
+
+    monkeypatch.setattr(Rows, "batch", watched)
+    config = dataclasses.replace(tiny, padding=padding, batch_size=32)
+    next(_fit(_state(config, prepared), prepared))
+    spread = np.mean([lengths.std() for lengths in seen[:5]])
+    overall = prepared.splits["train"].lengths.std()
+    assert spread < overall / 2 if padding == "masked" else spread > overall * 0.8
 
 
 def test_it_learns(prepared: Prepared, tiny: TrainConfig) -> None:
