@@ -89,7 +89,7 @@ class TrainConfig:
     warmup: float = _within(0.0, 0, 1, high_open=True)  # share of all steps
     label_smoothing: float = _within(0.0, 0, 1, high_open=True)  # Szegedy et al. 2016, section 7
     averaging: float = _within(0.0, 0, 1, high_open=True)  # decay of the weights' mean; 0 is off
-    mixed_precision: bool = True  # bf16 where the device is a CUDA GPU that has it
+    mixed_precision: bool = True  # on a CUDA GPU that has bf16: bf16, and float16 in the LSTM
 
     # The reports and the randomness.
     report_every: float = _within(1.0, 0, low_open=True)  # epochs between two validations
