@@ -56,6 +56,14 @@ class TokenDataset:
     def nbytes(self) -> int:
         return self.ids.nbytes + self.offsets.nbytes + self.labels.nbytes
 
+    def known(self, vocabulary: int, longest: int = 0) -> NDArray[np.bool_]:
+        """Which ids [vocabulary] the rows hold in their first `longest` tokens; 0: in all."""
+        known = np.zeros(vocabulary, bool)
+        starts, lengths = self.offsets[:-1], self.lengths
+        for step in range(min(longest or lengths.max(), lengths.max())):
+            known[self.ids[starts[lengths > step] + step]] = True
+        return known
+
     def longest(self, rows: int) -> TokenDataset:
         """A copy of the longest `rows` rows."""
         return self.chosen(np.argsort(self.lengths, kind="stable")[-rows:])

@@ -28,9 +28,7 @@ from lstmcls.model import LSTMClassifier, class_probabilities
 from lstmcls.optimizer import learning_rate, make_optimizer
 
 RISE = 3  # from one early report to the next; so far apart are the default rungs of ASHA
-ROW_SCALE = (
-    16  # of each row's loss in a backward pass in float16; a power of two, far from overflow
-)
+ROW_SCALE = 16  # of a row's loss in a backward pass in float16: a power of two, far from overflow
 
 
 class Diverged(RuntimeError):
@@ -83,15 +81,23 @@ class TrainingState:
         """The model that is validated and kept."""
         return self.averaged or self.model
 
-    def count_ngrams(self, train: TokenDataset) -> None:
-        """Let the model count the n-grams of its training data, where it uses any.
+    def begin(self, train: TokenDataset) -> None:
+        """What the model takes from its training data before the first step.
 
-        All of a text is counted, also where `max_length` lets the network read its start alone.
+        The n-grams are counted, where it uses any: in all of a text, also where `max_length` lets
+        the network read its start alone. Ids that the network never reads here, [UNK] of characters
+        for one, get the vector 0: their random ones would never be trained, and outshout what is
+        known in a later text. Not where `padding: counted` keeps to the notebook.
         """
+        config, vectors = self.config, self.model.embedding.weight
+        if config.padding == "masked":
+            known = torch.from_numpy(train.known(len(vectors), config.max_length))
+            with torch.no_grad():
+                vectors[~known.to(vectors.device)] = 0
         if self.model.ngrams is not None:
             self.model.ngrams.count(train)
-            if self.averaged is not None:
-                self.averaged.load_state_dict(self.model.state_dict())
+        if self.averaged is not None:
+            self.averaged.load_state_dict(self.model.state_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values only: loads under `torch.load(weights_only=True)`."""
@@ -168,7 +174,7 @@ def fit(
     config, device = state.config, next(state.model.parameters()).device
     train_rows, val_rows = (split.on(device, config.max_length) for split in (train, val))
     if not state.reports:
-        state.count_ngrams(train)
+        state.begin(train)
     per_epoch = math.ceil(len(train) / config.batch_size)
     points = report_points(config, per_epoch)
     for end, epoch in points[len(state.reports) :]:

@@ -115,6 +115,36 @@ def test_rows_of_like_length_share_a_batch_only_where_that_saves_padding(
     assert spread < overall / 2 if padding == "masked" else spread > overall * 0.8
 
 
+@pytest.mark.parametrize("max_length", [0, 3])
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+@pytest.mark.parametrize("padding", ["masked", "counted"])
+def test_a_vector_that_training_never_reads_says_nothing(
+    padding: str, averaging: float, max_length: int, prepared: Prepared, tiny: TrainConfig
+) -> None:
+    decay = {"optimizer": "adamw", "weight_decay": 0.1}
+    config = dataclasses.replace(
+        tiny, padding=padding, averaging=averaging, max_length=max_length, **decay
+    )
+    train, unused = prepared.splits["train"], prepared.vocab_size  # an id that no text has
+    ends = zip(train.offsets[:-1], train.offsets[1:], strict=True)
+    read = {int(i) for a, b in ends for i in train.ids[a:b][: max_length or None]}
+    never = sorted({*range(unused + 1)} - read)
+    assert {0, unused} <= set(never)
+    assert len(read) > 20
+    state = TrainingState.create(config, unused + 1, 2)
+    drawn = state.model.embedding.weight.detach().clone()
+    list(_fit(state, prepared))
+    assert state.best_weights is not None
+    for weights in (state.model.state_dict(), state.best_weights):
+        vectors = weights["embedding.weight"]
+        assert (vectors[sorted(read)] != 0).all()
+        if padding == "masked":
+            assert (vectors[never] == 0).all()
+        else:  # the notebook's, from which only the weight decay takes something
+            share = vectors[unused] / drawn[unused]
+            assert 0.9 < share.min() <= share.max() < 1
+
+
 def test_it_learns(prepared: Prepared, tiny: TrainConfig) -> None:
     config = dataclasses.replace(tiny, epochs=6, dropout=0.0, lr=0.05)
     reports = list(_fit(_state(config, prepared), prepared))
@@ -249,6 +279,7 @@ def test_averaged_weights_are_the_running_mean_and_are_kept(
 ) -> None:
     often = {"epochs": 3, "batch_size": 160, "report_every": 0.5, "first_report": 0.5}
     plain = _state(dataclasses.replace(tiny, **often), prepared)
+    plain.begin(prepared.splits["train"])
     means = [{name: weight.clone() for name, weight in plain.model.state_dict().items()}]
     averaged = _state(dataclasses.replace(plain.config, averaging=0.3), prepared)
     for trained, _ in enumerate(_fit(plain, prepared), start=1):
