@@ -7,7 +7,6 @@ them only arrays with one entry a row are held, most of them while duplicates ar
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -27,16 +26,13 @@ from lstmcls.cli import BadInput
 from lstmcls.labels import label_order
 from lstmcls.reading import Batch, Source
 from lstmcls.splitting import NO_LABEL, NO_TEXT, SPLITS, TEST, Array, fates
-from lstmcls.tokenizer import encode
+from lstmcls.tokenizer import encode, normal_form
 
 T = TypeVar("T")
 
 MANY_LABELS = 1000
 GROUP_ROWS = 16_384  # rows of one Parquet row group, at least
 SCHEMA = pa.schema({"input_ids": pa.list_(pa.int32()), "label": pa.int32()})
-
-# What a tokenizer would leave nothing of: white space and line-break tags.
-_NOTHING = re.compile(r"(?:\s|<br\s*/?>)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,8 @@ def _under_a_bar(
 def survey(sources: Sequence[Source], official: Source | None, progress: bool) -> Survey:
     """Labels and duplicates of every row of `sources`, then of the `official` test set.
 
+    Texts are compared in their `normal_form`: what a network cannot tell apart is one text.
+
     Raises:
         BadInput: no usable row, a single class or far too many, a label only in the test set.
     """
@@ -113,10 +111,11 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
 def _look(batch: Batch, digests: bytearray, names: dict[str, int]) -> Array:
     codes = np.empty(len(batch.texts), np.int32)
     for at, (text, label) in enumerate(zip(*batch, strict=True)):
-        digests += hashlib.blake2b(text.strip().encode(), digest_size=16).digest()
+        normal = normal_form(text)
+        digests += hashlib.blake2b(normal.encode(), digest_size=16).digest()
         if label is None:
             codes[at] = NO_LABEL
-        elif _NOTHING.fullmatch(text):
+        elif not normal:
             codes[at] = NO_TEXT
         else:
             codes[at] = names.setdefault(label, len(names))

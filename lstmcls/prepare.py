@@ -49,8 +49,9 @@ def prepare(
     """Prepare `inputs` (files or built-in names) as the folder `out`.
 
     Empty texts, missing labels, duplicates and contradictory duplicates are dropped before the
-    seeded, stratified split. The tokenizer sees the training split alone, LEARNT_FROM rows of it
-    at most, drawn at random. `out` appears whole or not at all.
+    seeded, stratified split; texts are compared as a network reads them, which knows no case, line
+    breaks or runs of white space. The tokenizer sees the training split alone, LEARNT_FROM rows of
+    it at most, drawn at random. `out` appears whole or not at all.
 
     Args:
         tokenizer: word (of scripts written without spaces, such as Chinese, a character is one),

@@ -24,7 +24,7 @@ def fates(digests: Array, codes: Array, first_test: int) -> Array:
     """What becomes of each row before the split.
 
     Args:
-        digests: (rows, 2) uint64, equal where two texts are equal.
+        digests: (rows, 2) uint64, equal where two texts are one to a network.
         codes: (rows,) label codes, or NO_LABEL, or NO_TEXT where the text is empty.
         first_test: rows from here on are an official test set, kept whole.
 

@@ -29,6 +29,23 @@ _WORD = rf"[\w&&[^{_SPACELESS}]]+|[{_SPACELESS}]\p{{M}}*|[^\s\w]"
 _SPAN = r"\w+|[^\s\w]"
 _CHARACTER = r"(?m:.)"  # in Oniguruma, m lets the dot match a newline
 
+# What every kind of tokenizer does to a text first.
+_STEPS = (
+    normalizers.Replace(Regex(r"(?i)<br\s*/?>"), " "),
+    normalizers.NFKC(),
+    normalizers.Lowercase(),
+)
+_NORMALIZER = normalizers.Sequence(list(_STEPS))
+
+
+def normal_form(text: str) -> str:
+    """`text` as a network reads it: equal for texts that no tokenizer tells apart.
+
+    Without line-break tags, in Unicode's form NFKC, in lower case, with single spaces, and none
+    at its ends.
+    """
+    return " ".join(_NORMALIZER.normalize_str(text).split())
+
 
 def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) -> Tokenizer:
     """A tokenizer trained on batches of texts, which are read once, as a stream.
@@ -95,11 +112,7 @@ def _untrained(kind: str) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE(unk_token=UNK))
     else:
         tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
-    steps: list[Any] = [
-        normalizers.Replace(Regex(r"(?i)<br\s*/?>"), " "),
-        normalizers.NFKC(),
-        normalizers.Lowercase(),
-    ]
+    steps: list[Any] = list(_STEPS)
     if kind == "char":  # a space is a token here, and a run of them says no more than one
         steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     tokenizer.normalizer = normalizers.Sequence(steps)

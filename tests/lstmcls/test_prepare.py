@@ -116,6 +116,39 @@ def test_what_is_dropped_and_counted(tmp_path: Path) -> None:
     assert sum(counts[split] for split in SPLITS) == 20
 
 
+SHAPES: list[Any] = [  # ways to write one text, as a network reads it
+    str.upper, str.title, "<br />{}".format, "{}<BR/> ".format, lambda t: t.replace(" ", " \n "),
+    lambda t: "".join(chr(ord(c) + 0xFEE0) if c.isdigit() else c for c in t),  # wide: NFKC
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "bpe"])
+def test_texts_that_a_network_reads_as_one_do_not_cross_the_split(
+    kind: str, tmp_path: Path
+) -> None:
+    rows = [(f"the {WORDS[i % 10]} film {i}!", i % 2) for i in range(120)]
+    rows += [(SHAPES[i % 6](text), label) for i, (text, label) in enumerate(rows)]
+    told = quietly(write_csv(tmp_path / "a.csv", rows), out=tmp_path / "out", tokenizer=kind)
+    assert told["rows"]["duplicates"] == 120
+    read_as = [[ids for ids, _ in read(tmp_path / "out", split)] for split in SPLITS]
+    assert sum(map(len, read_as)) == 120
+    if kind == "char":  # which tells all numbers apart
+        assert len({ids for split in read_as for ids in split}) == 120
+
+
+def test_texts_that_a_network_reads_as_one_may_contradict_or_be_in_the_test_set(
+    tmp_path: Path,
+) -> None:
+    rows = [(f"text {i}", i % 2) for i in range(40)] + [("TEXT  0", 1), ("text<br>2", 0)]
+    write_csv(tmp_path / "a.csv", rows)
+    write_csv(tmp_path / "t.csv", [("Text 4\n", 0), ("TEXT 5", 1), ("new", 0), ("New", 0)])
+    told = quietly(tmp_path / "a.csv", out=tmp_path / "out", test=str(tmp_path / "t.csv"))
+    counts = told["rows"]
+    dropped = {name: counts[name] for name in DROPPED if counts[name]}
+    assert dropped == {"duplicates": 1, "contradictory": 2, "found_in_test": 2}
+    assert counts["test"] == 4
+
+
 any_rows = st.lists(st.tuples(st.text(max_size=8), st.sampled_from(["a", "b", None])), max_size=30)
 
 

@@ -17,6 +17,7 @@ from lstmcls.tokenizer import (
     UNK_ID,
     encode,
     load_tokenizer,
+    normal_form,
     train_tokenizer,
 )
 
@@ -59,6 +60,17 @@ def test_word_splits_on_white_space_and_punctuation_and_drops_line_breaks() -> N
 )
 def test_word_in_other_scripts(text: str, expected: list[str]) -> None:
     assert tokens("word", text) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(alphabet=st.characters(codec="utf-8")))
+def test_a_text_and_its_normal_form_have_the_same_ids(kind: str, text: str) -> None:
+    normal = normal_form(text)
+    varied = "<BR />\n" + normal.replace(" ", " \t<br>") + " "
+    assert normal_form(varied) == normal_form(normal)
+    rows = encode(TRAINED[kind], [varied, normal])
+    assert rows[0] == rows[1]
 
 
 def test_char_keeps_one_space_between_words() -> None:
