@@ -54,10 +54,12 @@ def _roc_auc(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.intege
     classes = np.arange(probabilities.shape[1])
     if len(np.unique(labels)) < len(classes) or not np.isfinite(probabilities).all():
         return float("nan")
-    if len(classes) == 2:
-        return float(roc_auc_score(labels, probabilities[:, 1]))
-    # float32 rows miss a sum of 1 by more than scikit-learn tolerates.
     scores = probabilities.astype(np.float64)
+    if len(classes) == 2:
+        # Log-odds: in float32 all that is nearly certain is 1 and would tie.
+        logs = np.log(np.maximum(scores, np.finfo(np.float64).tiny))
+        return float(roc_auc_score(labels, logs[:, 1] - logs[:, 0]))
+    # float32 rows miss a sum of 1 by more than scikit-learn tolerates.
     scores /= scores.sum(axis=1, keepdims=True)
     return float(roc_auc_score(labels, scores, multi_class="ovr", labels=classes))
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from lstmcls.metrics import METRICS, classification_metrics, confusion, per_class
 
@@ -41,6 +42,30 @@ def test_roc_auc_counts_pairs_and_ties_as_half() -> None:
     scores = np.stack([1 - positive, positive], axis=1)
     # Pairs (0.4 or 0.8 against 0.1 or 0.4): three right, one tie.
     assert classification_metrics(scores, np.array([0, 0, 1, 1]))["roc_auc"] == 3.5 / 4
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_is_nearly_certain_does_not_tie(classes: int) -> None:
+    logits = np.zeros((4, classes))
+    logits[:, 1] = [20, 21, 22, 23]  # all of them 1 as a float32 probability
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+    assert (scores[:, 1] == 1).all()
+    labels = np.array([0, classes - 1, 1, 1])
+    found = classification_metrics(scores, labels)
+    # Of three classes the last one's text has more of it than two of the three other texts.
+    assert found["roc_auc"] == (
+        1.0 if classes == 2 else pytest.approx((1 + 1 + 2 / 3) / 3, abs=1e-6)
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_roc_auc_is_that_of_scikit_learn(classes: int) -> None:
+    draw = np.random.default_rng(0)
+    scores, labels = draw.dirichlet(np.ones(classes), size=300), draw.integers(0, classes, 300)
+    given = scores[:, 1] if classes == 2 else scores
+    wanted = roc_auc_score(labels, given, multi_class="ovr")
+    assert classification_metrics(scores, labels)["roc_auc"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_class_never_predicted_counts_as_zero() -> None:
