@@ -36,7 +36,9 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
         case "rmsprop":
             return torch.optim.RMSprop(parameters, lr, momentum=config.momentum, weight_decay=decay)
         case "adagrad":
-            return torch.optim.Adagrad(parameters, lr, weight_decay=decay, fused=True)
+            # On a GPU not every PyTorch has a fused one; None is the fastest that it has.
+            fused = all(p.is_cpu for p in model.parameters()) or None
+            return torch.optim.Adagrad(parameters, lr, weight_decay=decay, fused=fused)
     raise AssertionError(config.optimizer)
 
 

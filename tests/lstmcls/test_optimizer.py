@@ -56,6 +56,13 @@ def test_steps_are_those_of_torch(
         assert not torch.equal(mine, start)
 
 
+def test_adagrad_is_fused_on_a_cpu_alone() -> None:
+    config = TrainConfig(optimizer="adagrad")
+    assert make_optimizer(config, nn.Linear(3, 2)).defaults["fused"] is True
+    elsewhere = nn.Linear(3, 2, device="meta")  # as a GPU is, for all that can be asked of it here
+    assert make_optimizer(config, elsewhere).defaults["fused"] is None
+
+
 def _rates(total: int = 100, **fields: Any) -> list[float]:
     config = TrainConfig(lr=0.5, **fields)
     return [learning_rate(config, step, total) for step in range(total)]
