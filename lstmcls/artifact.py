@@ -67,16 +67,34 @@ class Artifact:
         """As of TrainConfig."""
         return self.config.pad_to(self.max_length)
 
+    @property
+    def trained_on(self) -> tuple[str | None, str | None]:
+        """The columns that held the texts and the labels of the training; None: not known."""
+        data = self.metrics.get("data")
+        known = data if isinstance(data, dict) else {}
+        text, label = known.get("text_column"), known.get("label_column")
+        return text if isinstance(text, str) else None, label if isinstance(label, str) else None
+
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Class probabilities [texts, classes], in the order of `texts`."""
+        """Class probabilities [texts, classes], in the order of `texts`.
+
+        Raises:
+            BadInput: `texts` is one text instead of several, or holds what is no text.
+        """
+        if isinstance(texts, str | bytes):  # whose characters would be taken for texts
+            raise BadInput(f"expected a list of texts, got one text; write [{texts!r:.60}]")
         result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for start in range(0, len(texts), CHUNK):
-            rows = encode(self.tokenizer, list(texts[start : start + CHUNK]))
+            rows = _encoded(self.tokenizer, list(texts[start : start + CHUNK]), start)
             result[start : start + CHUNK] = self.row_probabilities(unlabelled(rows))
         return result
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """The most probable label of each text."""
+        """The most probable label of each text.
+
+        Raises:
+            BadInput: as of `probabilities`.
+        """
         return [self.labels[best] for best in self.probabilities(texts).argmax(axis=1)]
 
     def row_probabilities(self, data: TokenDataset) -> NDArray[np.float32]:
@@ -245,6 +263,28 @@ def _model(
     # Copied: a file's tensors lie at any address, and on some CPUs the sums depend on that.
     model.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
     return model
+
+
+def _encoded(tokenizer: Tokenizer, texts: list[str], start: int) -> list[list[int]]:
+    """`encode` of `texts`, the first of which has the number `start`.
+
+    Raises:
+        BadInput: one of them is no text, or holds half of a surrogate pair.
+    """
+    for number, text in enumerate(texts, start):
+        if not isinstance(text, str):  # of two texts in a list the tokenizer would read a pair
+            raise BadInput(f"texts[{number}]: expected a text, got {text!r:.60}")
+    try:
+        return encode(tokenizer, texts)
+    except (TypeError, UnicodeError):
+        for number, text in enumerate(texts, start):
+            half = next((c for c in text if "\ud800" <= c <= "\udfff"), None)
+            if half is not None:
+                raise BadInput(
+                    f"texts[{number}]: holds {half!r}, half of a surrogate pair; expected "
+                    "whole characters"
+                ) from None
+        raise
 
 
 def _shape(tensor: Tensor) -> str:

@@ -18,12 +18,21 @@ def find_columns(
     text: str | None = None,
     label: str | None = None,
     labelled: bool = True,
+    trained_on: tuple[str | None, str | None] = (None, None),
 ) -> tuple[str, str | None]:
     """The columns of texts and of labels: those that are named, or those with a usual name.
+
+    `trained_on`: the columns of a model's training, which come before usual names where the file
+    has them.
 
     Raises:
         BadInput: there are none such; `source` begins the message.
     """
+    own_text, own_label = (
+        name if name in columns and name not in (text, label) else None for name in trained_on
+    )
+    text = own_text if text is None else text
+    label = own_label if label is None else label
     text = _column(source, "text", text, TEXT_NAMES, columns)
     label = _column(source, "label", label, LABEL_NAMES, columns) if labelled else None
     if text == label:

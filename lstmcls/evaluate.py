@@ -78,12 +78,22 @@ def evaluate_files(
 ) -> dict[str, Any]:
     """The metrics on labelled files, read as a stream; as `evaluate_prepared` returns them.
 
-    Rows without a text or a label are left out and counted as `skipped`.
+    Rows without a text or a label are left out and counted as `skipped`. Columns that are not named
+    are those of the model's training where a file has them, and detected otherwise.
 
     Raises:
         BadInput: a file cannot be read, has a label that the model does not know, or no rows.
     """
-    sources = [open_file(path, text, label) for path in paths]
+    return _evaluated(artifact, _opened(artifact, paths, text, label), progress)
+
+
+def _opened(
+    artifact: Artifact, paths: Sequence[Path], text: str | None, label: str | None
+) -> list[Source]:
+    return [open_file(path, text, label, trained_on=artifact.trained_on) for path in paths]
+
+
+def _evaluated(artifact: Artifact, sources: Sequence[Source], progress: bool) -> dict[str, Any]:
     probabilities, labels, skipped = [], [], 0
     for texts, names in _batches(sources, artifact.labels, progress):
         rows = [i for i, name in enumerate(names) if name is not None and texts[i].strip()]
@@ -91,7 +101,8 @@ def evaluate_files(
         labels += [artifact.labels.index(str(names[i])) for i in rows]
         probabilities.append(artifact.probabilities([texts[i] for i in rows]))
     if not labels:
-        raise BadInput(f"{', '.join(map(str, paths))}: no row has both a text and a label")
+        files = ", ".join(str(path) for source in sources for path in source.files)
+        raise BadInput(f"{files}: no row has both a text and a label")
     return _judged(artifact, np.concatenate(probabilities), np.array(labels), skipped)
 
 
@@ -190,8 +201,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="labelled files (CSV, TSV, JSON lines, Parquet), or one prepared folder",
     )
     parser.add_argument("--split", choices=SPLITS, help="of a prepared folder (default: test)")
-    parser.add_argument("--text", metavar="COL", help="column of the texts (default: detected)")
-    parser.add_argument("--label", metavar="COL", help="column of the labels (default: detected)")
+    parser.add_argument(
+        "--text", metavar="COL", help="column of the texts (default: the training's, or detected)"
+    )
+    parser.add_argument("--label", metavar="COL", help="column of the labels (default: likewise)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     return parse_in_any_order(parser, argv)
 
@@ -217,7 +230,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.split:
             raise BadInput("--split is for a prepared folder; a file is evaluated whole")
         shown = sys.stderr.isatty() and not options.json
-        result = evaluate_files(artifact, options.data, options.text, options.label, shown)
+        sources = _opened(artifact, options.data, options.text, options.label)
+        for source in sources:
+            print(f"{source.files[0]}: {source.read_from()}", file=sys.stderr)
+        result = _evaluated(artifact, sources, shown)
         data = ", ".join(map(str, options.data))
     if options.json:
         print(json.dumps(finite({"data": data, **result, "labels": artifact.labels})))

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from lstmcls.allocator import keep_freed_memory
-from lstmcls.artifact import CHUNK, DEVICES, Artifact, choose_device, load_artifact
+from lstmcls.artifact import CHUNK, DEVICES, Artifact, choose_device, finite, load_artifact
 from lstmcls.cli import OK, BadInput, Parser, RunFailed, parse_in_any_order, run
 from lstmcls.files import replacing
 from lstmcls.reading import BATCH_CHARACTERS, Source, open_file
@@ -108,6 +109,7 @@ def _writing(out: Path, labels: Sequence[str], source: Source) -> Iterator[Write
 
 def _plain(value: Any) -> str | None:
     """A value of a JSON object, as the text that a table holds."""
+    value = finite(value)
     return value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
 
 
@@ -125,7 +127,11 @@ def _printing(as_json: bool) -> Iterator[Writer]:
 
 
 def _json_line(row: Row, ascii_only: bool = False) -> str:
-    return json.dumps(row, ensure_ascii=ascii_only, default=str)  # a time, say
+    write = partial(json.dumps, ensure_ascii=ascii_only, allow_nan=False, default=str)  # a time, say
+    try:
+        return write(row)
+    except ValueError:  # NaN or an infinity, in some column of the file
+        return write(finite(row))
 
 
 def _chunks(source: Source) -> Iterator[list[str]]:
@@ -237,7 +243,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="F",
         help=f"file to write ({', '.join(OUT_ENDINGS)}); an earlier one is replaced",
     )
-    parser.add_argument("--text", metavar="COL", help="column of the texts (default: detected)")
+    parser.add_argument(
+        "--text", metavar="COL", help="column of the texts (default: the training's, or detected)"
+    )
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line, with every probability"
     )
@@ -260,7 +268,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     artifact = load_artifact(options.model, choose_device(options.device))
     total: int | None = None
     if options.file:
-        source = open_file(options.file, options.text, labelled=False)
+        source = open_file(
+            options.file, options.text, labelled=False, trained_on=artifact.trained_on
+        )
+        print(f"{options.file}: {source.read_from()}", file=sys.stderr)
         batches: Iterable[list[str]] = _chunks(source)
         total = _number_of_texts(source) if options.out else None
     else:

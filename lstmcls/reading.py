@@ -60,14 +60,26 @@ class Source:
     columns: Callable[[], Sequence[str]] = tuple  # of rows; of JSON lines the file is read for it
     types: Mapping[str, pa.DataType] = field(default_factory=dict)  # of columns, where known
 
+    def read_from(self) -> str:
+        """For people: which columns are read."""
+        labels = f", labels from column {self.label_column!r}" if self.label_column else ""
+        return f"texts from column {self.text_column!r}{labels}"
+
 
 def open_file(
-    path: Path, text: str | None = None, label: str | None = None, *, labelled: bool = True
+    path: Path,
+    text: str | None = None,
+    label: str | None = None,
+    *,
+    labelled: bool = True,
+    trained_on: tuple[str | None, str | None] = (None, None),
 ) -> Source:
     """The file at `path` as a Source; its columns are detected where they are not named.
 
     Args:
         labelled: False: no label column is looked for, and every label is missing.
+        trained_on: of a model's training the columns of texts and labels, which are taken where
+            the file has them and no other is named.
 
     Raises:
         BadInput: no such file, an unknown ending, no rows at all, or a column is not found.
@@ -90,7 +102,7 @@ def open_file(
         columns, read, rows = _csv_columns(path), _csv_batches, _csv_dicts
     else:
         raise BadInput(f"{path}: unknown file ending; expected {ENDINGS}")
-    text, label = find_columns(path, columns, text, label, labelled)
+    text, label = find_columns(path, columns, text, label, labelled, trained_on)
     return Source(
         path.name,
         (path,),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import assert_close_probabilities
@@ -104,6 +105,34 @@ def test_probabilities_keep_the_order_and_chunks_change_nothing(
     assert np.ptp(whole[:, 0]) > 0.5  # in another order they would differ
     monkeypatch.setattr("lstmcls.artifact.CHUNK", 4)
     assert_close_probabilities(artifact.probabilities(texts), whole)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("good", "expected a list of texts, got one text; write ['good']"),
+        (b"good", "expected a list of texts, got one text; write [b'good']"),
+        (["good", None], "texts[1]: expected a text, got None"),
+        (["good"] * 5 + [float("nan")], "texts[5]: expected a text, got nan"),
+        ([["good", "box"]], "texts[0]: expected a text, got ['good', 'box']"),
+        ([b"good"], "texts[0]: expected a text, got b'good'"),
+        (["box", "hi \ud83d there"], "texts[1]: holds '\\ud83d', half of a surrogate pair; "),
+    ],
+)
+def test_what_is_no_list_of_texts(
+    texts: Any, message: str, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lstmcls.artifact.CHUNK", 2)
+    artifact = load_artifact(trained)
+    for method in (artifact.predict, artifact.probabilities):
+        with pytest.raises(BadInput) as fault:
+            method(texts)
+        assert str(fault.value).startswith(message)
+
+
+def test_texts_of_a_data_frame(trained: Path) -> None:
+    column = pd.Series(["good box", "bad box"], index=[7, 3])
+    assert load_artifact(trained).predict(column) == ["pos", "neg"]
 
 
 def test_no_texts_give_no_rows(trained: Path) -> None:

@@ -117,6 +117,61 @@ def test_named_columns(trained: Path, tmp_path: Path) -> None:
         evaluate_files(artifact, [path], "word", "mood")
 
 
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, tiny: TrainConfig) -> tuple[Path, Path]:
+    """A model trained on two columns of a file that has others of usual names; and that file."""
+    folder = tmp_path_factory.mktemp("shop")
+    path = folder / "shop.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "comment", "stars", "label"])
+        for number, (text, label) in enumerate(reviews(400)):
+            writer.writerow([number, "bad broken slow", text, label, "shipped"])
+    prepare([str(path)], folder / "data", text="comment", label="stars", max_length=12,
+            progress=False)  # fmt: skip
+    config = dataclasses.replace(tiny, epochs=6, dropout=0.1, lr=0.05)
+    list(train(load_prepared(folder / "data"), config, folder / "model"))
+    return folder / "model", path
+
+
+def test_the_columns_of_the_training_come_before_those_of_usual_names(
+    shop: tuple[Path, Path], called: Command
+) -> None:
+    model, path = shop
+    found = called("lstmcls.evaluate", model, path, "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["metrics"]["accuracy"] > 0.9
+    line = f"{path}: texts from column 'comment', labels from column 'stars'"
+    assert found.stderr.splitlines() == [line]
+    named = called("lstmcls.evaluate", model, path, "--label", "label")
+    assert named.returncode == 2  # that column holds no label of the model
+    assert "texts from column 'comment', labels from column 'label'" in named.stderr
+    other = called("lstmcls.evaluate", model, path, "--text", "stars")
+    assert "error: " in other.stderr
+    assert "texts from column 'stars', labels from column 'label'" in other.stderr
+
+
+def test_a_file_without_the_columns_of_the_training_is_read_as_ever(
+    shop: tuple[Path, Path], reviews_csv: Path, called: Command
+) -> None:
+    found = called("lstmcls.evaluate", shop[0], reviews_csv, "--json")
+    assert json.loads(found.stdout)["metrics"]["accuracy"] > 0.9
+    assert "texts from column 'text', labels from column 'label'" in found.stderr
+
+
+def test_a_prediction_reads_the_column_of_the_training(
+    shop: tuple[Path, Path], called: Command
+) -> None:
+    model, path = shop
+    found = called("lstmcls.predict", model, "--file", path)
+    assert found.stderr.splitlines() == [f"{path}: texts from column 'comment'"]
+    texts = [line.split("\t")[2] for line in found.stdout.splitlines()]
+    assert texts == [text for text, _ in reviews(400)]
+    named = called("lstmcls.predict", model, "--file", path, "--text", "text")
+    assert named.stderr.splitlines() == [f"{path}: texts from column 'text'"]
+    assert {line.split("\t")[2] for line in named.stdout.splitlines()} == {"bad broken slow"}
+
+
 def test_an_unknown_label_has_status_2_and_the_nearest_name(
     called: Command, trained: Path, tmp_path: Path
 ) -> None:
@@ -125,7 +180,8 @@ def test_an_unknown_label_has_status_2_and_the_nearest_name(
     assert found.returncode == 2
     assert found.stdout == ""
     assert found.stderr.splitlines() == [
-        f"error: {path}: the model knows no label 'negg', only neg, pos; did you mean 'neg'?"
+        f"{path}: texts from column 'text', labels from column 'label'",
+        f"error: {path}: the model knows no label 'negg', only neg, pos; did you mean 'neg'?",
     ]
 
 

@@ -159,6 +159,30 @@ def test_the_files_own_columns_stay(
     assert "text" not in rows[0]
 
 
+def test_what_json_has_no_word_for_is_null(trained: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "t.parquet", tmp_path / "out.jsonl"
+    numbers, lists = [1.5, float("nan"), float("-inf")], [[0.5], [float("nan"), 2.0], []]
+    pq.write_table(pa.table({"text": ["good", "bad", "box"], "x": numbers, "y": lists}), path)
+    assert main([str(trained), "--file", str(path), "--out", str(out)]) == 0
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    rows = [json.loads(line, parse_constant=refuse) for line in out.read_text().splitlines()]
+    assert [row["x"] for row in rows] == [1.5, None, None]
+    assert [row["y"] for row in rows] == [[0.5], [None, 2.0], []]
+
+
+def test_a_number_that_json_should_not_hold_leaves_an_empty_cell(
+    trained: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "t.jsonl", tmp_path / "out.csv"
+    path.write_text('{"text": "good", "x": NaN, "y": [NaN, 1]}\n')  # as Python itself writes it
+    assert main([str(trained), "--file", str(path), "--out", str(out)]) == 0
+    (row,) = _read(out)
+    assert (row["x"], row["y"]) == ("", "[null, 1]")
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_what_json_may_hold_is_kept_or_made_whole(
     ending: str, trained: Path, tmp_path: Path
@@ -213,7 +237,8 @@ def test_a_damaged_file_leaves_no_output_and_has_status_2(
     found = called("lstmcls.predict", trained, "--file", path, "--out", out)
     assert found.returncode == 2
     assert found.stderr.splitlines() == [
-        f"error: {path}: line 5001: not valid JSON; expected one object"
+        f"{path}: texts from column 'text'",
+        f"error: {path}: line 5001: not valid JSON; expected one object",
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["texts.jsonl"]
 
@@ -289,5 +314,5 @@ def test_a_reader_that_closes_the_pipe_is_no_fault(trained: Path, tmp_path: Path
         capture_output=True, cwd=tmp_path, env=ENVIRONMENT, check=False,
     )  # fmt: skip
     assert found.stdout.endswith(b"\tgood box\n")
-    assert found.stderr == b""
+    assert found.stderr == b"t.csv: texts from column 'text'\n"
     assert found.returncode == 0
