@@ -9,8 +9,8 @@ No packed sequences: padded FP32 input is what oneDNN and cuDNN are fast at.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +23,8 @@ from lstmcls.config import TrainConfig
 from lstmcls.dataset import Rows, ordered_batches
 from lstmcls.ngrams import NgramEvidence
 
-EVAL_BATCH = 128  # rows of a forward pass without gradients
+EVAL_BATCH = 128  # rows of a forward pass without gradients, at most,
+EVAL_TOKENS = 2**16  # and its tokens, padding included: of long rows so many take memory enough
 
 
 class LSTMClassifier(nn.Module):
@@ -215,7 +216,6 @@ def class_probabilities(
     row's numbers depend on the rows beside it, on the CPU and, where there is a single batch, on
     the number of threads: of several batches each thread takes one.
     """
-    generator = torch.Generator().manual_seed(model.config.seed)
     result = torch.empty(len(rows), model.head.out_features, device=rows.ids.device)
     was_training = model.training
     model.eval()
@@ -226,24 +226,51 @@ def class_probabilities(
         result[rows.index(batch)] = model(ids, lengths, states).float().softmax(dim=1)
 
     batches = list(ordered_batches(rows.lengths, EVAL_BATCH))
-    states = (model.initial_states(len(batch), generator) for batch in batches)
+    passes = _passes(model, batches, rows.lengths, pad_to)
     if rows.ids.is_cuda or len(batches) < 2 or torch.get_num_threads() == 1:
-        for batch, drawn in zip(batches, states, strict=True):
-            compute(batch, drawn)
+        for batch, states in passes:
+            compute(batch, states)
     else:
-        _side_by_side(compute, batches, states)
+        _side_by_side(compute, passes)
     model.train(was_training)
     return result.cpu().numpy()
 
 
-def _side_by_side(work: Callable[..., None], *arguments: Iterable[Any]) -> None:
-    """`work` of each of the arguments, as many at a time as PyTorch may use threads.
+def _passes(
+    model: LSTMClassifier,
+    batches: Iterable[NDArray[np.int64]],
+    lengths: NDArray[np.int32],
+    pad_to: int | None,
+) -> Iterator[tuple[NDArray[np.int64], Tensor | None]]:
+    """Row numbers and initial states of each forward pass: `batches`, cut to EVAL_TOKENS.
 
-    Within one LSTM, whose steps are short and wait for each other, threads gain little.
+    Random states are drawn for whole batches, one after the other as they are asked for: so a row's
+    are the same whatever fits into a pass, and few are held.
+    """
+    generator = torch.Generator().manual_seed(model.config.seed)
+    for batch in batches:
+        states = model.initial_states(len(batch), generator)
+        fitting = max(1, EVAL_TOKENS // (pad_to or int(lengths[batch].max())))
+        for start in range(0, len(batch), fitting):
+            part = slice(start, start + fitting)
+            yield batch[part], None if states is None else states[..., part, :]
+
+
+def _side_by_side(work: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
+    """`work` of the arguments of each of `calls`, as many at a time as PyTorch may use threads.
+
+    Within one LSTM, whose steps are short and wait for each other, threads gain little. `calls` is
+    read little further than what is under way: `Executor.map` would read all of it first.
     """
     threads = torch.get_num_threads()
+    running = deque[Future[None]]()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            deque(pool.map(work, *arguments), maxlen=0)
+            for arguments in calls:
+                if len(running) == 2 * threads:
+                    running.popleft().result()
+                running.append(pool.submit(work, *arguments))
+            for future in running:
+                future.result()
     finally:
         torch.set_num_threads(threads)  # which parts of PyTorch keep for the whole process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import TokenDataset, unlabelled
+from lstmcls.dataset import Rows, TokenDataset, unlabelled
 from lstmcls.model import LSTMClassifier, _max_over_time, class_probabilities
 
 VOCABULARY, CLASSES = 20, 3
@@ -329,6 +330,67 @@ def test_probabilities_are_the_same_with_any_number_of_threads(zero_state: bool)
     finally:
         torch.set_num_threads(THREADS)
     np.testing.assert_array_equal(found, expected)  # one thread computes each batch, three or one
+
+
+@pytest.mark.parametrize("zero_state", [True, False])
+@pytest.mark.parametrize("padding", ["masked", "counted"])
+def test_long_rows_are_judged_few_at_a_time_with_the_same_states(
+    padding: str, zero_state: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(bidirectional=True, zero_state=zero_state, padding=padding)
+    rows = _data([int(n) for n in np.random.default_rng(1).integers(1, 40, 300)]).on("cpu")
+    pad_to = 40 if padding == "counted" else None
+    whole = class_probabilities(model, rows, pad_to)
+    sizes: list[int] = []
+    gather = Rows.batch
+
+    def watched(rows: Rows, batch: Any, pad_to: int | None = None) -> Any:
+        ids, lengths, labels = gather(rows, batch, pad_to)
+        sizes.append(ids.numel())
+        return ids, lengths, labels
+
+    monkeypatch.setattr(Rows, "batch", watched)
+    monkeypatch.setattr("lstmcls.model.EVAL_TOKENS", 100)
+    found = class_probabilities(model, rows, pad_to)
+    assert max(sizes) <= 100
+    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5)  # other shapes, other last bits
+    monkeypatch.setattr("lstmcls.model.EVAL_TOKENS", 1)  # not even one row
+    np.testing.assert_allclose(class_probabilities(model, rows, pad_to), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_random_states_are_drawn_as_they_are_needed(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(zero_state=False)
+    monkeypatch.setattr("lstmcls.model.EVAL_BATCH", 4)
+    drawn, ahead = 0, []
+    draw, forward = model.initial_states, model.forward
+    lock = threading.Lock()
+
+    def drawing(*arguments: Any) -> Any:
+        nonlocal drawn
+        with lock:
+            drawn += 1
+            ahead.append(drawn)
+        return draw(*arguments)
+
+    def passing(*arguments: Any) -> Tensor:
+        nonlocal drawn
+        logits = forward(*arguments)
+        with lock:
+            drawn -= 1
+        return logits
+
+    monkeypatch.setattr(model, "initial_states", drawing)
+    monkeypatch.setattr(model, "forward", passing)
+    try:
+        torch.set_num_threads(threads)
+        class_probabilities(model, _data([5] * 300).on("cpu"))
+    finally:
+        torch.set_num_threads(1)
+    assert len(ahead) == 75
+    assert max(ahead) <= (1 if threads == 1 else 2 * threads + 1)
 
 
 def test_a_fault_in_a_thread_is_raised() -> None:
