@@ -103,7 +103,8 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
         parts[-1] += (
             f" The search's baseline reaches {_figure(test['baseline_accuracy'])} on the same "
             f"texts; the difference is {test['difference']:+.4f}, {level} interval "
-            f"{_interval(test['difference_interval'], '+.4f')}, paired by text."
+            f"{_interval(test['difference_interval'], '+.4f')}, paired by text. The interval "
+            "covers the choice of the texts, not the seeds of the two trainings."
         )
     return parts
 

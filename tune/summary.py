@@ -58,7 +58,8 @@ def summary(outcome: Outcome) -> str:
             low, high = test["difference_interval"]
             lines.append(
                 f"test accuracy against the baseline's: {test['difference']:+.4f}, "
-                f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example)"
+                f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example, "
+                "the trainings' seeds not covered)"
             )
     return "\n".join(lines)
 

@@ -50,6 +50,7 @@ def test_the_test_has_its_interval_and_the_difference_to_the_baseline() -> None:
     assert "95% interval of the accuracy: 0.8000 to 0.8500." in section
     assert "baseline reaches 0.7750 on the same texts" in section
     assert "+0.0500, 95% interval -0.0100 to +0.1100, paired by text" in section
+    assert "not the seeds of the two trainings" in section
 
 
 def test_a_baseline_that_won_is_compared_with_nothing() -> None:

@@ -78,7 +78,7 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
         "  trial 0, the baseline: 0.5000, 1 run",
         "test accuracy: 0.8250, 95% interval 0.8000 to 0.8500 (1,234 rows, looked at once)",
         "test accuracy against the baseline's: +0.0500, 95% interval -0.0100 to +0.1100 "
-        "(paired by example)",
+        "(paired by example, the trainings' seeds not covered)",
     ]
     cut = summary(outcome(prepared, candidates=candidates, unconfirmed=[5]))
     assert "\n  trial 5: none of its runs came to its end" in cut
