@@ -11,7 +11,6 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,9 +25,9 @@ from lstmcls.dataset import Rows, TokenDataset, random_batches, shuffled_batches
 from lstmcls.metrics import classification_metrics
 from lstmcls.model import LSTMClassifier, class_probabilities
 from lstmcls.optimizer import learning_rate, make_optimizer
+from lstmcls.precision import backward, loss_scale, precision
 
 RISE = 3  # from one early report to the next; so far apart are the default rungs of ASHA
-ROW_SCALE = 16  # of a row's loss in a backward pass in float16: a power of two, far from overflow
 
 
 class Diverged(RuntimeError):
@@ -223,7 +222,7 @@ def _train_until(
             logits.float(), labels, label_smoothing=config.label_smoothing
         )
         state.optimizer.zero_grad()
-        _backward(loss, model, loss_scale(config, device))
+        backward(loss, model, loss_scale(config, device))
         if config.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         state.optimizer.step()
@@ -236,19 +235,6 @@ def _train_until(
         if (state.batches % 50 == 0 or state.batches == end) and not loss_sum.isfinite():
             raise Diverged(f"the loss is {loss.item()} at batch {state.batches}")
     return round(float(loss_sum) / seen, 6)
-
-
-def _backward(loss: Tensor, model: nn.Module, scale: float) -> None:
-    """The gradients of `loss`, computed at `scale` (a power of two) times their size.
-
-    In float32 they are the same bits at any scale: a power of two changes exponents alone, and
-    each step of a backward pass is linear in the gradient that comes in. Only where the arithmetic
-    has few exponents, as float16, more of them survive.
-    """
-    torch.autograd.backward(loss * scale)
-    if scale != 1:
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, 1 / scale)
 
 
 def _batches_of(
@@ -296,36 +282,6 @@ def judged_rows(model: LSTMClassifier, data: TokenDataset, max_length: int) -> N
     with precision(model.config, device):
         rows = data.on(device, model.config.longest(max_length))
         return class_probabilities(model, rows, model.config.pad_to(max_length))
-
-
-def precision(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """The arithmetic of every forward pass of this config on `device`: mixed or as it is.
-
-    Mixed is bf16, but float16 within the LSTM: autocast's wrapper of cuDNN's RNNs casts to that
-    whatever it is asked for (PyTorch, aten/src/ATen/cudnn/AutocastRNN.cpp).
-    """
-    return torch.autocast("cuda", torch.bfloat16) if _mixed(config, device) else nullcontext()
-
-
-def loss_scale(config: TrainConfig, device: torch.device) -> float:
-    """By what power of two a batch's loss is multiplied for the backward pass; 1: by none.
-
-    The loss is a mean over the batch: unscaled, a row's share of it is so small that float16
-    rounds many of an LSTM's gradients to 0. What overflows is infinite, as without a scale, and
-    ends the run as Diverged.
-    """
-    if not _mixed(config, device):
-        return 1.0
-    return float(ROW_SCALE << (config.batch_size.bit_length() - 1))
-
-
-def _mixed(config: TrainConfig, device: torch.device) -> bool:
-    """Not where a GPU would only emulate bf16."""
-    return (
-        config.mixed_precision
-        and device.type == "cuda"
-        and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
 
 
 def _random_state() -> dict[str, Tensor]:

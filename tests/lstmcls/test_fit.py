@@ -26,11 +26,8 @@ from lstmcls.fit import (
     Diverged,
     Report,
     TrainingState,
-    _backward,
     _keep_best,
     fit,
-    loss_scale,
-    precision,
     report_points,
 )
 from lstmcls.metrics import METRICS, classification_metrics
@@ -365,79 +362,10 @@ SCALED: dict[str, dict[str, Any]] = {
 def test_a_scaled_loss_trains_to_the_same_bits(
     name: str, prepared: Prepared, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Equal, not close: powers of two are exact, as `_backward` says."""
+    """Equal, not close: powers of two are exact, as `precision.backward` says."""
     config = dataclasses.replace(tiny, **SCALED[name])
     plain, scaled = _state(config, prepared), _state(config, prepared)
     wanted = _timeless(list(_fit(plain, prepared)))
     monkeypatch.setattr("lstmcls.fit.loss_scale", lambda config, device: 2.0**12)
     assert _timeless(list(_fit(scaled, prepared))) == wanted
     _assert_same_weights(scaled.model.state_dict(), plain.model.state_dict())
-
-
-def _gpu_with(bf16: bool) -> Any:
-    """What `torch.cuda.is_bf16_supported` is on a GPU that has bf16, or emulates it only."""
-    return lambda including_emulation=True: bf16 or including_emulation
-
-
-def test_the_scale_keeps_gradients_that_float16_would_lose(
-    tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", _gpu_with(bf16=True))
-    config = dataclasses.replace(tiny, batch_size=64, mean_pooling=True, max_pooling=False)
-    model = TrainingState.create(config, 100, 2).model.eval()
-    ids = torch.randint(2, 100, (64, 200), generator=torch.Generator().manual_seed(0))
-    lengths, labels = torch.full((64,), 200), torch.arange(64) % 2
-
-    def gradients(scale: float) -> torch.Tensor:
-        """Of the vectors that the LSTMs read [64, 200, features]."""
-        caught = []
-
-        def catch(module: Any, inputs: Any, output: torch.Tensor) -> None:
-            del module, inputs
-            output.retain_grad()
-            caught.append(output)
-
-        hook = model.embedding.register_forward_hook(catch)
-        model.zero_grad()
-        _backward(torch.nn.functional.cross_entropy(model(ids, lengths), labels), model, scale)
-        hook.remove()
-        return caught[0].grad / scale
-
-    wanted = gradients(1)
-    lstms = [module for module in model.modules() if isinstance(module, torch.nn.LSTM)]
-    for lstm in lstms:  # gradients enter and leave it in float16, as in cuDNN's under autocast
-        lstm.register_forward_hook(
-            lambda _, inputs, outputs: (
-                [
-                    tensor.register_hook(lambda gradient: gradient.half().float())
-                    for tensor in (inputs[0], outputs[0])
-                ]
-                and None
-            )
-        )
-    scale = loss_scale(config, torch.device("cuda"))
-
-    def wrong(found: torch.Tensor) -> float:
-        """The share of gradients that are off by more than a hundredth."""
-        return float(((found - wanted).abs() > 0.01 * wanted.abs()).float().mean())
-
-    assert wrong(gradients(1)) > 0.2, "float16 spoils nothing here: the test shows nothing"
-    assert wrong(gradients(scale)) < 0.05
-
-
-@pytest.mark.filterwarnings("ignore:CUDA is not available")
-def test_a_loss_is_scaled_where_training_is_mixed(
-    tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    whole = dataclasses.replace(tiny, mixed_precision=False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", _gpu_with(bf16=True))
-    assert isinstance(precision(tiny, cuda), torch.autocast)
-    for batch_size, scale in ((1, 2**4), (64, 2**10), (100, 2**10), (65_536, 2**20)):
-        assert loss_scale(dataclasses.replace(tiny, batch_size=batch_size), cuda) == scale
-    unmixed = [(tiny, cpu), (whole, cuda)]
-    assert [loss_scale(*case) for case in unmixed] == [1, 1]
-    assert not any(isinstance(precision(*case), torch.autocast) for case in unmixed)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", _gpu_with(bf16=False))
-    assert not isinstance(precision(tiny, cuda), torch.autocast)
-    assert loss_scale(tiny, cuda) == 1
