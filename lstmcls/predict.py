@@ -127,7 +127,8 @@ def _printing(as_json: bool) -> Iterator[Writer]:
 
 
 def _json_line(row: Row, ascii_only: bool = False) -> str:
-    write = partial(json.dumps, ensure_ascii=ascii_only, allow_nan=False, default=str)  # a time, say
+    # `default`: a time, say
+    write = partial(json.dumps, ensure_ascii=ascii_only, allow_nan=False, default=str)
     try:
         return write(row)
     except ValueError:  # NaN or an infinity, in some column of the file
