@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -40,6 +39,7 @@ from tune.run_folder import RunFolder, existing_run, new_run
 from tune.searcher import Tracker
 from tune.session import Outcome, Session
 from tune.space import SearchSpace, load_space, parse_space
+from tune.stop import interrupt_on_signals
 from tune.storage import check_storage
 from tune.store import as_place
 from tune.study import CONFIRMATION, SEARCH, read_study
@@ -50,7 +50,7 @@ from tune.warm_start import warm_start_points
 
 def main() -> int:
     args = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
+    interrupt_on_signals()
     try:
         outcome = run_search(args, _command())
     except KeyboardInterrupt as stopped:

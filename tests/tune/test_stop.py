@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tune.space import Objective
-from tune.stop import GRACE, Stop
+from tune.stop import GRACE, Stop, ending_signals
 
 HIGHEST, LOWEST = Objective("val_accuracy", "max"), Objective("val_loss", "min")
 
@@ -82,6 +82,32 @@ def test_the_first_interrupt_waits_for_reports_and_the_second_does_not(
     assert stop.stop_all()
     with pytest.raises(KeyboardInterrupt):
         stop.interrupt()
+
+
+def test_a_lost_terminal_is_a_signal_to_end_and_comes_twice() -> None:
+    stop = Stop(HIGHEST)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with stop.on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.interrupted is not None
+            os.kill(os.getpid(), signal.SIGHUP)  # from the shell
+        os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_under_nohup_a_lost_terminal_is_nothing() -> None:
+    stop = Stop(HIGHEST)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in ending_signals()
+        with stop.on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.reason is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
