@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import TrialState
 
 from lstmcls.cli import BadInput
+from tune import queue
 from tune.sittings import seconds_spent
 from tune.space import Budget, SearchSpace
 
@@ -44,13 +44,14 @@ def left(space: SearchSpace, search: optuna.Study, confirmation: optuna.Study) -
 
 
 def begun(search: optuna.Study) -> int:
-    """The trials that count against `budget.trials`: all but those in the queue."""
-    return sum(t.state != TrialState.WAITING for t in search.get_trials(deepcopy=False))
+    """The trials that count against `budget.trials`: all but the points that never began."""
+    return sum(map(queue.begun, search.get_trials(deepcopy=False)))
 
 
 def used_up(budget: Budget, search: optuna.Study, left: Left) -> str | None:
     """Why the search itself cannot go on and what lets it, in words; None where it can."""
-    if budget.trials is not None and begun(search) >= budget.trials:
+    left_over = any(map(queue.unfinished, search.get_trials(deepcopy=False)))
+    if budget.trials is not None and begun(search) >= budget.trials and not left_over:
         return f"all of its {budget.trials} trials have run; a larger --trials goes on with it"
     if left.search is not None and left.search <= 0:
         return f"its part of the {budget.minutes:g} minutes is over; more --minutes go on with it"

@@ -7,7 +7,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
+from contextlib import suppress
+from typing import IO, Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lstmcls.config import TrainConfig
+from tune.queue import cut_short
 from tune.space import SearchSpace
 from tune.study import frozen_trial, ranked, reports_of
 
@@ -24,6 +26,25 @@ SHOWN = 12  # running trials in the table
 EVERY = 0.25  # seconds between two drawings
 POINTS = 10  # of a curve
 WIDE = 70  # columns from which there is room for the curves
+
+
+class _Lasting:
+    """A stream whose reader may go away, a terminal or a pipe, without a fault for the writer."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Display:
@@ -40,7 +61,7 @@ class Display:
         # This very file: while Ray runs, sys.stderr is the log. And as what it is, whatever
         # FORCE_COLOR says: notebooks set that, and would show the codes.
         self._console = Console(
-            file=sys.stderr,
+            file=cast(IO[str], _Lasting(sys.stderr)),
             force_terminal=sys.stderr.isatty(),
             force_jupyter=False,
             highlight=False,
@@ -94,7 +115,9 @@ class Display:
 
     def phase_ends(self, why: str | None) -> None:
         """`why` is what ended it before its trials ran out."""
-        parts = [part for part in (why, _counts(self._ended())) if part]
+        cut = sum(map(cut_short, self._study.get_trials(deepcopy=False)))
+        counts = [_counts(self._ended()), f"{cut} cut short" if cut else ""]
+        parts = [part for part in (why, ", ".join(filter(None, counts))) if part]
         self.note(f"{self._study.study_name} ends: {'; '.join(parts)}")
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import optuna
 from tune.study import WORKED, reports_of
 
 START = "sitting_"  # and its number: seconds since 1970, as `time.time`
+CUT = "cut_"  # and a number: when a sitting's end cut its trials short, as `time.time`
 COMMAND = "command_"  # and its number: as it was typed
 
 
@@ -22,6 +23,11 @@ def begin_sitting(search: optuna.Study, command: str) -> None:
     number = len(starts(search))
     search.set_user_attr(f"{START}{number}", time.time())
     search.set_user_attr(f"{COMMAND}{number}", command)
+
+
+def record_cut(study: optuna.Study) -> None:
+    """That the trials of `study` are cut short now: they were at work until then."""
+    study.set_user_attr(f"{CUT}{len(_numbered(study, CUT))}", time.time())
 
 
 def starts(search: optuna.Study) -> list[float]:
@@ -101,6 +107,7 @@ def _spans(studies: list[optuna.Study]) -> list[tuple[float, float]]:
     """(start, the last unstamped thing that it wrote) of each sitting; one where none is known."""
     events = []
     for study in studies:
+        events += _numbered(study, CUT)
         for trial in study.get_trials(deepcopy=False):
             events += [r["time"] for r in reports_of(trial) if WORKED not in r]
             if trial.datetime_complete is not None and WORKED not in trial.user_attrs:

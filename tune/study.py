@@ -1,7 +1,8 @@
 """The Optuna study as the record of truth: what ran, what it reported, what runs next.
 
 Only the driver writes it, as things happen, one synced line each. A trial whose driver died
-goes back to WAITING and is asked for first, under its own number and with its own parameters.
+goes back to WAITING and is asked for first, under its own number and with its own parameters;
+`queue` says which one is next.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from optuna.trial import FrozenTrial, TrialState
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig
 from tune.journal import Journal, ReadOnly
+from tune.queue import MOST_DEATHS, Room, cut_short, driver_deaths, next_number, unfinished
 from tune.space import Objective
 
 Suggest = Callable[[optuna.Trial], TrainConfig]
 
 SEARCH, CONFIRMATION = "search", "confirmation"  # the two studies of a run's journal
+DRIVER_DIED = "driver died"  # why a trial failed
 REPORT = "report_"  # + step: the user attribute that holds a whole report
 WORKED = "worked"  # in a report, and of a trial that ended: `sittings.Clock` at that moment
 
@@ -85,18 +88,56 @@ def _written(point: Mapping[str, Any]) -> str:
     return repr(sorted(point.items()))
 
 
-def requeue(study: optuna.Study, number: int) -> None:
-    """Put a running trial back in the queue, under its number and with its parameters."""
+def requeue(study: optuna.Study, number: int, stopped: str | None = None) -> None:
+    """Put a running trial back in the queue, under its number and with its parameters.
+
+    `stopped`: why the search's end cut it short, where it did.
+    """
     trial_id = frozen_trial(study, number)._trial_id
-    study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    with _one_sync(study):
+        if stopped is not None:
+            study._storage.set_trial_user_attr(trial_id, "stopped", stopped)
+        study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+
+
+def cut(study: optuna.Study, why: str) -> list[int]:
+    """Put the running trials back in the queue, and mark all there that began as cut short.
+
+    Returns their numbers.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        requeue(study, trial.number, why)
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    for trial in waiting:
+        if unfinished(trial) and not cut_short(trial):
+            study._storage.set_trial_user_attr(trial._trial_id, "stopped", why)
+    return [trial.number for trial in waiting if trial.params]
+
+
+def requeue_running(study: optuna.Study) -> None:
+    """Put the running trials back in the queue: their driver ends in order."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        requeue(study, trial.number)
 
 
 def requeue_unfinished(study: optuna.Study) -> list[int]:
-    """Requeue the trials that were running when their driver ended; all unfinished numbers."""
+    """Requeue the trials whose driver died while they ran; all unfinished numbers.
+
+    A trial may be what kills its driver and, with the memory of the machine, all else: one that
+    MOST_DEATHS drivers in a row died with, without a report in between, has failed.
+    """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        requeue(study, trial.number)
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    return [trial.number for trial in waiting if trial.params]
+        deaths = driver_deaths(trial) + 1
+        if deaths >= MOST_DEATHS:
+            why = f"{DRIVER_DIED}: {deaths} times in a row with this trial, without a report"
+            finish(study, trial.number, TrialState.FAIL, why)
+            continue
+        with _one_sync(study):
+            requeue(study, trial.number)
+            if trial.params:
+                count = [deaths, len(trial.intermediate_values)]
+                study._storage.set_trial_user_attr(trial._trial_id, "driver_deaths", count)
+    return [trial.number for trial in study.get_trials(deepcopy=False) if unfinished(trial)]
 
 
 def end_waiting(study: optuna.Study, number: int, state: TrialState, why: str) -> None:
@@ -111,26 +152,42 @@ def ask(
     suggest: Suggest,
     sampler: Callable[[int], optuna.samplers.BaseSampler | None],
     trials: int | None,
+    room: Room = Room(),  # noqa: B008 - a value
 ) -> tuple[optuna.Trial, TrainConfig] | None:
     """The next trial: an unfinished one, an enqueued one, or a new one up to `trials` in all.
 
-    None: there are so many, or `sampler` has nothing to suggest.
+    None: there is no more, none that fits into `room`, or `sampler` has nothing to suggest.
     """
     while True:
-        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        total = len(study.get_trials(deepcopy=False))
-        if trials is not None and total - len(waiting) >= trials:
+        found = study.get_trials(deepcopy=False)
+        number = next_number(found, trials, room)
+        if number is None:
             return None
-        suggests = sampler(waiting[0].number if waiting else total)
+        suggests = sampler(number)
         if suggests is None:
             return None
         study.sampler = suggests
         with _one_sync(study):
-            trial = study.ask()
+            trial = _begin(study, number if number < len(found) else None)
             try:
                 return trial, suggest(trial)
             except BadInput as fault:
                 finish(study, trial.number, TrialState.FAIL, f"not a valid configuration: {fault}")
+
+
+def _begin(study: optuna.Study, number: int | None) -> optuna.Trial:
+    """What `Study.ask` does, for trial `number` of the queue, or (None) for a new one.
+
+    It would always take the first in the queue.
+    """
+    study._thread_local.cached_all_trials = None
+    if number is None:
+        return optuna.Trial(study, study._storage.create_new_trial(study._study_id))
+    waiting = frozen_trial(study, number)
+    study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+    if cut_short(waiting):
+        study._storage.set_trial_user_attr(waiting._trial_id, "stopped", "")
+    return optuna.Trial(study, waiting._trial_id)
 
 
 def record_report(study: optuna.Study, trial: optuna.Trial, report: Mapping[str, Any]) -> bool:

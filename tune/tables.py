@@ -19,6 +19,7 @@ from lstmcls.cli import BadInput
 from lstmcls.config import FIELDS, TrainConfig
 from lstmcls.files import replacing
 from lstmcls.metrics import OBJECTIVES
+from tune.queue import begun, state_name
 from tune.run_folder import RunFolder
 from tune.space import Objective, SearchSpace
 from tune.study import best_report, reports_of
@@ -58,13 +59,14 @@ _PARAMETERS = {bool: "boolean", int: "Int64", float: "float64", str: "string"}
 def trials_table(studies: Sequence[optuna.Study], objective: Objective) -> pd.DataFrame:
     """study, number, state, why it stopped, what was spent, params_*, best_* and last_* metrics.
 
-    Points that are in the queue and were never begun have no row.
+    Points that are in the queue and were never begun have no row. What the end of the search cut
+    short is PRUNED.
     """
     trials = [
         (study, trial)
         for study in studies
         for trial in study.get_trials(deepcopy=False)
-        if trial.params or trial.state != TrialState.WAITING
+        if begun(trial)
     ]
     rows = [{"study": study.study_name, **_trial_row(trial, objective)} for study, trial in trials]
     kinds: dict[str, set[type]] = {}
@@ -84,8 +86,8 @@ def _trial_row(trial: FrozenTrial, objective: Objective) -> dict[str, Any]:
     last, best = reports[-1] if reports else {}, best_report(trial, objective) or {}
     return {
         "number": trial.number,
-        "state": trial.state.name,
-        "stopped": trial.user_attrs.get("stopped"),
+        "state": state_name(trial),
+        "stopped": trial.user_attrs.get("stopped") or None,
         "objective": best.get("objective"),
         "best_epoch": best.get("epoch"),
         "epochs": last.get("epoch", 0.0),

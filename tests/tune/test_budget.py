@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
+from pathlib import Path
 
 import optuna
 import pytest
-from fakes import small_space
+from fakes import finished, small_space
 from optuna.trial import TrialState, create_trial
 
 from lstmcls.cli import BadInput
-from tune.budget import Left, left, require_no_less, used_up
-from tune.sittings import START
+from tune.budget import Left, begun, left, require_no_less, used_up
+from tune.sittings import START, record_cut
 from tune.space import Budget
+from tune.study import SEARCH, open_study, requeue
 
 NONE = optuna.create_study()
 
@@ -69,6 +72,38 @@ def test_what_is_used_up_is_said_and_what_goes_on() -> None:
     said = str(used_up(Budget(None, 10), three, Left(0, 4)))
     assert "10 minutes" in said
     assert "--minutes" in said
+
+
+def an_unfinished_trial(study: optuna.Study) -> None:
+    """In the queue, with parameters: what an interrupt or the clock leaves."""
+    trial = study.ask()
+    trial.suggest_int("batch_size", 8, 16)
+    requeue(study, trial.number, "time is up")
+
+
+def test_what_was_cut_short_has_begun_and_can_go_on(tmp_path: Path) -> None:
+    study = open_study(tmp_path / "j", SEARCH, small_space().objective)
+    finished(study, small_space().suggest, [0.5])
+    an_unfinished_trial(study)
+    assert begun(study) == 2
+    assert used_up(Budget(2, 10), study, Left(1, 2)) is None
+    assert "minutes is over" in str(used_up(Budget(2, 10), study, Left(0, 4)))
+    with pytest.raises(BadInput, match=r"--trials 1: .* and 2 have begun"):
+        require_no_less(Budget(1), Budget(50), [study])
+
+
+def test_the_clock_runs_until_the_trials_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, confirmation = a_study(2 * 60, began=(0,)), a_study()
+    monkeypatch.setattr(time, "time", lambda: 6.0 * 60)
+    record_cut(search)
+    assert minutes_left(10, search, confirmation) == (0, 4)
+    monkeypatch.setattr(time, "time", lambda: 10.0 * 60)
+    record_cut(confirmation)
+    assert minutes_left(10, search, confirmation) == (0, 0)
+    search.set_user_attr(f"{START}1", 1000.0 * 60)
+    monkeypatch.setattr(time, "time", lambda: 1006.0 * 60)
+    record_cut(search)
+    assert minutes_left(20, search, confirmation) == (0, 4)
 
 
 @pytest.mark.parametrize("asked", [Budget(3), Budget(99), Budget(None, 5), Budget(None, 99)])

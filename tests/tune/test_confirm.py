@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from pathlib import Path
@@ -27,7 +28,15 @@ from tune.confirm import (
 )
 from tune.run_folder import RunFolder
 from tune.space import SearchSpace
-from tune.study import CONFIRMATION, finish, open_study, record_report, requeue_unfinished
+from tune.study import (
+    CONFIRMATION,
+    ask,
+    cut,
+    finish,
+    open_study,
+    record_report,
+    requeue_unfinished,
+)
 from tune.winner import of_candidate
 
 folder = pytest.fixture(in_memory)
@@ -268,6 +277,32 @@ def test_a_run_that_time_cut_short_comes_back_when_there_is_more(folder: Path) -
         enqueue_points(study, points)
         assert [t.state.name for t in study.get_trials()] == ["COMPLETE", "PRUNED", "WAITING"]
     assert study.get_trials()[2].system_attrs["fixed_params"] == points[1]
+
+
+def test_a_run_that_time_cut_short_goes_on_from_where_it_was(folder: Path) -> None:
+    the_space = space(seeds=1)
+    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
+    chosen = candidates(the_space)
+    points = confirmation_points(the_space, chosen)
+    enqueue_points(study, points)
+    suggest = functools.partial(suggest_run, chosen)
+    trial, _ = asked_run(study, suggest)
+    record_report(study, trial, a_report(1, 0.5))
+    assert cut(study, "time is up") == [0]
+    enqueue_points(study, points)
+    drop_outdated(study, chosen)
+    assert len(study.get_trials()) == len(points)
+    assert outdated(study, points) == set()  # it counts, for it will end
+    assert rank_candidates(chosen, study, the_space.objective) == []
+    again, config = asked_run(study, suggest)
+    assert again.number == 0
+    assert config == suggest(optuna.trial.FixedTrial(points[0]))
+    assert list(study.get_trials()[0].intermediate_values) == [1]
+    assert asked_run(study, suggest)[0].number == 1
+
+
+def asked_run(study: optuna.Study, suggest: Any) -> Any:
+    return ask(study, suggest, optuna.samplers.RandomSampler, len(study.get_trials()))
 
 
 # The ranking.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from rich.console import Console
 from tune import live
 from tune.live import POINTS, SHOWN, Display, _sparkline
 from tune.space import SearchSpace
-from tune.study import finish, record_report
+from tune.study import cut, finish, record_report
 
 folder = pytest.fixture(in_memory)
 SPACE = small_space()
@@ -101,6 +104,39 @@ def test_without_a_terminal_every_event_is_a_plain_line(
         "评论: one thing [bold]more[/bold] [2J",
         "search ends: time is up; 1 complete, 1 failed: diverged",
     ]
+
+
+def test_what_the_end_cuts_short_is_counted(
+    study: optuna.Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = Search(study, Display(SPACE, quiet=False))
+    search.display.phase(study, 10)
+    search.end(search.start(), TrialState.COMPLETE, "trained to the end")
+    search.start()
+    for number in cut(study, "time is up"):
+        search.display.finished(number, TrialState.PRUNED, "time is up")
+    search.display.phase_ends("time is up")
+    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines[-2].startswith("trial 1 PRUNED: time is up")
+    assert lines[-1] == "search ends: time is up; 1 complete, 1 cut short"
+
+
+def test_a_terminal_that_is_gone_is_no_fault(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, terminal = os.openpty()
+    gone = open(terminal, "w", encoding="utf-8")  # noqa: SIM115 - it cannot be closed like others
+    monkeypatch.setattr(sys, "stderr", gone)
+    monkeypatch.setenv("TERM", "xterm")
+    display = Display(SPACE, quiet=False)
+    display.phase(study)
+    os.close(master)
+    with pytest.raises(OSError, match="Input/output"):
+        os.write(terminal, b"x")
+    happens(display, study)
+    monkeypatch.undo()
+    with suppress(OSError):
+        gone.close()
 
 
 def test_a_line_is_one_line_however_long(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import write_csv
-from fakes import a_report, finished, in_memory, small_space
+from fakes import a_report, asked, finished, in_memory, small_space
 from optuna.trial import TrialState
 from runs import ASHA, HOSTILE, a_run
 
@@ -34,7 +34,7 @@ from tune.report.slices import choice_names, log_marks, spread
 from tune.report.wording import duration
 from tune.run_folder import RunFolder
 from tune.space import Objective, Parameter, SearchSpace
-from tune.study import CONFIRMATION, SEARCH, enqueue, open_study, record_report
+from tune.study import CONFIRMATION, SEARCH, cut, enqueue, open_study, record_report
 
 folder = pytest.fixture(in_memory)
 
@@ -197,6 +197,24 @@ def test_a_trial_that_the_time_ended_before_its_first_report(folder: Path) -> No
     record = of_trials(folder, small_space(), {"objectives": [0.5]}, ended)
     shown = text_of(cost.section(record))
     assert "search, stopped early, before a first report 1 0" in shown
+
+
+def test_a_trial_that_the_time_cut_short_was_stopped_early(folder: Path) -> None:
+    record = of_trials(folder, small_space(), {"objectives": [0.5]})
+    study = open_study(record.run.journal, SEARCH, record.objective)
+    trial, _ = asked(study, record.space, None)
+    record_report(study, trial, a_report(1, 0.75))
+    assert read_record(record.run).unfinished == 1
+    cut(study, "time is up")
+    record = read_record(record.run)
+    assert record.unfinished == 0
+    assert record.winner == 1
+    shown = text_of(cost.section(record))
+    assert "search, stopped early 1 1 100" in shown
+    asked(study, record.space, None)  # it goes on
+    record = read_record(record.run)
+    curves.section(record)
+    assert "search, under way 1 1 100" in text_of(cost.section(record))
 
 
 def test_one_confirming_run_has_no_interval(folder: Path) -> None:

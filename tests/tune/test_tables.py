@@ -19,7 +19,7 @@ from pandas.api import types
 from lstmcls.config import FIELDS
 from lstmcls.metrics import OBJECTIVES
 from tune.run_folder import RunFolder
-from tune.study import CONFIRMATION, open_study, requeue
+from tune.study import CONFIRMATION, cut, open_study, requeue
 from tune.tables import reports_table, settings_table, trials_table, write_tables
 
 folder = pytest.fixture(in_memory)
@@ -63,6 +63,17 @@ def test_a_row_a_trial(folder: Path, study: optuna.Study) -> None:
     assert math.isnan(trials["objective"][2])
     assert list(trials["epochs"]) == [3, 1, 0, 0, 0]
     assert trials["stopped"].isna().tolist() == [False, False, False, True, True]
+
+
+def test_what_the_time_cut_short_is_pruned(folder: Path, study: optuna.Study) -> None:
+    assert cut(study, "time is up") == [3, 4]
+    trials, _ = written(folder, study)
+    assert list(trials["state"])[3:] == ["PRUNED"] * 2
+    assert list(trials["stopped"])[3:] == ["time is up"] * 2
+    asked(study, SPACE, None)  # the third goes on
+    trials, _ = written(folder, study)
+    assert list(trials["state"])[3:] == ["RUNNING", "PRUNED"]
+    assert trials["stopped"].isna().tolist()[3:] == [True, False]
 
 
 def test_a_row_a_report(folder: Path, study: optuna.Study) -> None:

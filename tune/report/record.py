@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from lstmcls.artifact import read_metrics
 from lstmcls.cli import BadInput
+from tune.queue import begun, cut_short
 from tune.run_folder import RunFolder
 from tune.space import Objective, SearchSpace, load_space
 from tune.study import CONFIRMATION, SEARCH, ranked, read_study
@@ -56,10 +57,9 @@ class Record:
 
     @property
     def unfinished(self) -> int:
-        """Trials that have begun and not ended, of both studies."""
+        """Trials that are under way, of both studies; those that were cut short are not."""
         trials = [trial for study in self.studies for trial in study.get_trials(deepcopy=False)]
-        waiting = [t for t in trials if t.state == TrialState.WAITING and t.params]
-        return len(waiting) + sum(trial.state == TrialState.RUNNING for trial in trials)
+        return sum(begun(t) and not t.state.is_finished() and not cut_short(t) for t in trials)
 
     def value_range(self, values: Sequence[float]) -> list[float]:
         """Where to look at objectives: of a loss the few that are far too large are cut off."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from tune.queue import state_name
 from tune.space import Objective, Parameter
 
 _METRICS = {"loss": "loss (nats a text)", "f1": "F1 (macro)", "roc_auc": "ROC AUC"}
@@ -35,7 +36,8 @@ def parameter_title(parameter: Parameter) -> str:
 
 
 def outcome(trial: FrozenTrial) -> str:
-    return _OUTCOMES.get(trial.state.name, "under way")
+    """What became of a trial; one that the end of the search cut short was stopped early."""
+    return _OUTCOMES.get(state_name(trial), "under way")
 
 
 def value_text(value: Any) -> str:
