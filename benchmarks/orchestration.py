@@ -28,6 +28,7 @@ from machine import described
 
 from tune import loop
 from tune.cluster import start_ray
+from tune.health import Health
 from tune.log import logged_to
 from tune.resources import Share
 from tune.samplers import make_sampler
@@ -145,6 +146,7 @@ def run_ours(trials: int, sampler: str, folder: Path) -> Watch:
         stop=Stop(space.objective),
         checkpoints=Store(str(folder.resolve() / "checkpoints")),
         clock=Clock([study], time.monotonic()),
+        health=Health(Share(1, 0, CORES)),
     )
     asha = StudyASHA(space.asha, space.objective, space.max_epochs)
     with patch.object(loop, "train_trial", our_trial):

@@ -32,11 +32,13 @@ from machine import described
 from ray.tune.schedulers import TrialScheduler
 
 from tune import loop
-from tune.cluster import start_ray
+from tune.cluster import members, start_ray
+from tune.health import Health
+from tune.recorder import StudyRecorder
 from tune.resources import Share
 from tune.samplers import make_sampler
 from tune.scheduler import StudyASHA
-from tune.searcher import Bridge, StudyRecorder, StudySearcher
+from tune.searcher import Bridge, StudySearcher
 from tune.sittings import Clock
 from tune.space import SearchSpace, load_space, parse_space
 from tune.stop import Stop
@@ -138,7 +140,7 @@ def played(bridge: Bridge, recorded: Recorded, slots: int, asha: StudyASHA) -> N
             heapq.heappush(events, (now + work, number, trial, reports))
 
 
-def a_bridge(folder: Path, space: SearchSpace, watch: Watch) -> Bridge:
+def a_bridge(folder: Path, space: SearchSpace, watch: Watch, health: Health) -> Bridge:
     study = open_study(folder / "study.journal", SEARCH, space.objective)
     return Bridge(
         study=study,
@@ -150,6 +152,7 @@ def a_bridge(folder: Path, space: SearchSpace, watch: Watch) -> Bridge:
         stop=Stop(space.objective),
         checkpoints=Store(str(folder.resolve() / "checkpoints")),
         clock=Clock([study], time.monotonic()),
+        health=health,
     )
 
 
@@ -187,7 +190,8 @@ def main() -> None:
         asha, watch = StudyASHA(space.asha, space.objective, space.max_epochs), Watch()
         with tempfile.TemporaryDirectory(dir=".") as scratch:
             folder = Path(scratch)
-            bridge = a_bridge(folder, space, watch)
+            health = Health(Share(1, 0, slots), members if kind == "Ray" else list)
+            bridge = a_bridge(folder, space, watch, health)
             if kind == "Ray":
                 on_ray(bridge, recorded, slots, asha)
             else:

@@ -8,26 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
-import ray.tune
 from ray._private import node as ray_node
 from ray._private import ray_constants, services
 from ray.exceptions import AuthenticationError
-from ray.tune.search import ConcurrencyLimiter
 
 from lstmcls.cli import BadInput
 from tune.auth import make_token, require_token
-from tune.resources import Node, Share
+from tune.resources import Node
 from tune.stop import in_main_thread
 
 REACH = 10.0  # seconds in which a cluster's head must answer; Ray itself would try for minutes
-ANSWER = 2.0  # seconds in which a living node does
-LOOK = 5.0  # seconds between two looks at the cluster's nodes
 
 # Ray's own loggers, tables and snapshots: the study and our table take their place.
 _QUIET_RAY = {
@@ -142,40 +137,35 @@ class _LeanNode(ray_node.Node):  # type: ignore[misc]
     def start_log_monitor(self) -> None: ...
 
 
-def nodes() -> list[Node]:
+class Member(NamedTuple):
+    """A living node of the cluster."""
+
+    id: str
+    address: str
+    port: int
+    node: Node
+
+
+def members() -> list[Member]:
     """The living nodes of the cluster."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in resources]
+    return [
+        Member(
+            found["NodeID"],
+            found["NodeManagerAddress"],
+            found["NodeManagerPort"],
+            Node(float(found["Resources"].get("CPU", 0)), float(found["Resources"].get("GPU", 0))),
+        )
+        for found in ray.nodes()
+        if found["Alive"]
+    ]
 
 
-def node_lost(address: str | None) -> bool:
-    """Whether the node at `address` no longer answers, which Ray itself notices a minute later."""
-    if address is None:
-        return False
-    living = [n for n in ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == address]
-    try:
-        for node in living:
-            socket.create_connection((address, node["NodeManagerPort"]), ANSWER).close()
-    except OSError:
-        return True
-    return not living
+def nodes() -> list[Node]:
+    """What each living node of the cluster has for trials."""
+    return [member.node for member in members()]
 
 
-class FollowNodes(ray.tune.Callback):  # type: ignore[misc]
-    """As many trials at once as the nodes that are there have room for: they come and go."""
-
-    def __init__(self, limiter: ConcurrencyLimiter, share: Share, note: Callable[[str], None]):
-        self._limiter, self._share, self._note = limiter, share, note
-        self._looked = time.monotonic()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # as the Bridge: nobody reads Ray's snapshots
-
-    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        if time.monotonic() < self._looked + LOOK:
-            return
-        self._looked, found = time.monotonic(), nodes()
-        room = max(1, self._share.at_once(found))  # Ray waits for a node where there is none
-        if room != self._limiter.max_concurrent:
-            self._note(f"{len(found)} nodes: {room} trials at once")
-            self._limiter.set_max_concurrency(room)
+def kill_worker(trial: Any) -> None:
+    """Kill the process that runs `trial`, a Trial of Ray Tune, which then takes it for dead."""
+    if (worker := trial.temporary_state.ray_actor) is not None:
+        ray.kill(worker)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
 import ray.tune
-from optuna.trial import TrialState
 from ray.tune.search import ConcurrencyLimiter
 
 from lstmcls.dataset import Prepared
-from tune.cluster import FollowNodes
+from tune.follow import FollowNodes
+from tune.health import placement
+from tune.recorder import StudyRecorder
 from tune.resources import Share
 from tune.scheduler import StudyASHA
-from tune.searcher import Bridge, StudyRecorder, StudySearcher
-from tune.study import requeue_unfinished
+from tune.scratch import scratch_folder
+from tune.searcher import Bridge, StudySearcher
+from tune.study import requeue_running
 from tune.trial import Order, train_trial
 
 MOST_TRIALS = 10**9  # Ray wants a number; the study says when there are no more
@@ -28,39 +27,36 @@ def run_trials(
     """Run the trials that `bridge` asks for, as many at once as the nodes have room for.
 
     `data` goes to the object store once and is mapped by every worker. A trial that a stop cut
-    short is PRUNED, or goes back to WAITING when it was the user who interrupted.
+    short goes back to WAITING: the next sitting resumes it.
     """
-    # Ray wants a folder for its own snapshots; nothing is ever read from it.
-    scratch = Path(tempfile.mkdtemp(prefix="lstm-tune-"))
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(train_trial, data=data, order=order),
-        lambda spec: ray.tune.PlacementGroupFactory([share.bundle(spec["share"])]),
+        lambda spec: placement(share, spec["bundle"], spec["apart"]),
     )
     limiter = ConcurrencyLimiter(StudySearcher(bridge), share.concurrency)
-    tuner = ray.tune.Tuner(
-        trainable,
-        tune_config=ray.tune.TuneConfig(
-            search_alg=limiter,
-            scheduler=scheduler,
-            num_samples=MOST_TRIALS,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
-            trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
-        ),
-        run_config=ray.tune.RunConfig(
-            name="run",
-            storage_path=str(scratch),
-            stop=bridge.stop,
-            callbacks=[StudyRecorder(bridge), FollowNodes(limiter, share, bridge.listener.note)],
-            verbose=0,
-            progress_reporter=ray.tune.CLIReporter(),  # a notebook's would clear the cell
-        ),
-    )
     try:
-        with bridge.stop.on_signals():
-            tuner.fit()
+        # Ray wants a folder for its own snapshots; nothing is ever read from it.
+        with scratch_folder() as scratch, bridge.stop.on_signals():
+            ray.tune.Tuner(
+                trainable,
+                tune_config=ray.tune.TuneConfig(
+                    search_alg=limiter,
+                    scheduler=scheduler,
+                    num_samples=MOST_TRIALS,
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
+                    trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
+                ),
+                run_config=ray.tune.RunConfig(
+                    name="run",
+                    storage_path=str(scratch),
+                    stop=bridge.stop,
+                    callbacks=[StudyRecorder(bridge), FollowNodes(bridge)],
+                    verbose=0,
+                    progress_reporter=ray.tune.CLIReporter(),  # a notebook's would clear the cell
+                ),
+            ).fit()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
         _settle(bridge)
 
 
@@ -68,7 +64,6 @@ def _settle(bridge: Bridge) -> None:
     stop = bridge.stop
     if stop.interrupted is not None or stop.fault is not None or stop.reason is None:
         with suppress(OSError):  # a full disk; the next sitting puts them back
-            requeue_unfinished(bridge.study)
+            requeue_running(bridge.study)
         return
-    for number in list(bridge.running):
-        bridge.end(number, TrialState.PRUNED, stop.reason)
+    bridge.cut(stop.reason)

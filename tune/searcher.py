@@ -1,4 +1,4 @@
-"""Ray's Searcher over the study, and the Callback that writes what trials do into it.
+"""Ray's Searcher over the study, and the bridge that it shares with the recorder.
 
 The study is the only state: saving and restoring Ray's side is left to nobody.
 """
@@ -6,55 +6,33 @@ The study is the only state: saving and restoring Ray's side is left to nobody.
 from __future__ import annotations
 
 import functools
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-import ray.tune
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from lstmcls.config import TrainConfig
 from tune.checkpoints import drop_all, drop_states, trial_folder
-from tune.cluster import node_lost
-from tune.journal import AnotherWriter
+from tune.health import Health
 from tune.mirror import Mirror
-from tune.sittings import Clock
+from tune.queue import Place, Slots, share, suspect
+from tune.sittings import Clock, record_cut
 from tune.space import Objective
-from tune.stop import GRACE, Stop
+from tune.stop import Stop
 from tune.store import Store
 from tune.study import (
-    WORKED,
     Suggest,
     ask,
     best_report,
+    cut,
     finish,
     frozen_trial,
     ranked,
-    record_report,
     requeue,
 )
-from tune.trial import (
-    DIED,
-    DISK_FULL,
-    FULL,
-    NODE_LOST,
-    NOT_SHARED,
-    OUT_OF_MEMORY,
-    REPORT_KEYS,
-    STORE_FAILS,
-)
-
-TRACK_EVERY = 2.0  # seconds between two updates of the trackers
-MAX_FAILURES = 2  # times that a trial whose worker died is tried again
-MAX_LOSSES = 10  # the same where its whole node was lost: seldom the trial's doing
-
-logger = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
@@ -91,11 +69,13 @@ class Bridge:
     stop: Stop
     checkpoints: Store
     clock: Clock
+    health: Health
     mirror: Mirror | None = None  # where the checkpoints are in an object store
     trackers: Sequence[Tracker] = ()
     keep_all_weights: bool = False  # otherwise those of the best trial alone
     at_work: Callable[[], bool] = lambda: False  # whether `sampler` will have something soon
     running: dict[int, optuna.Trial] = field(default_factory=dict)
+    slots: Slots = field(default_factory=Slots)
     best: tuple[int, float] | None = None  # trial and value
 
     def __post_init__(self) -> None:
@@ -127,18 +107,33 @@ class Bridge:
             state, why = TrialState.FAIL, f"{self.objective.metric} was never a number"
         told = value if state == TrialState.COMPLETE else None
         finish(self.study, number, state, why, told, self.clock())
-        self.running.pop(number, None)
+        self._leaves(number)
         self._keep(number, None if state == TrialState.FAIL else value)
         self.listener.finished(number, state, why)
 
-    def retry(self, number: int, why: str, blamed: bool = True) -> None:
-        """Put a running trial back in the queue; it goes on from its checkpoint."""
-        trial = self.running.pop(number)
-        name, first = ("attempts", 1) if blamed else ("losses", 0)
-        before = frozen_trial(self.study, number).user_attrs.get(name, first)
-        trial.set_user_attr(name, before + 1)
+    def retry(self, number: int, why: str, counted: str | None = "attempts") -> None:
+        """Put a running trial back in the queue; it goes on from its checkpoint.
+
+        `counted`: the attribute that counts its attempts, or its losses.
+        """
+        trial = self._leaves(number)
+        if trial is not None and counted is not None:
+            first = 1 if counted == "attempts" else 0
+            before = frozen_trial(self.study, number).user_attrs.get(counted, first)
+            trial.set_user_attr(counted, before + 1)
         requeue(self.study, number)
         self.listener.retried(number, why)
+
+    def cut(self, why: str) -> None:
+        """The search has ended: what it cut short stays in the queue, with its checkpoints."""
+        record_cut(self.study, self.clock())
+        for number in cut(self.study, why):
+            self._leaves(number)
+            self.listener.finished(number, TrialState.PRUNED, why)
+
+    def _leaves(self, number: int) -> optuna.Trial | None:
+        self.slots.end(number)
+        return self.running.pop(number, None)
 
     def _keep(self, number: int, value: float | None) -> None:
         """Clear up after a trial that ended, and after the best one if this one is better.
@@ -172,6 +167,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric="objective", mode=bridge.objective.mode)
         self._bridge = bridge
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Ray leaves it to a searcher that answers True to suggest no more than have room."""
+        self._bridge.slots.room = max_concurrent
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         bridge = self._bridge
         asked = self._ask()
@@ -187,6 +187,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial, config = asked
         bridge.running[trial.number] = trial
         frozen = frozen_trial(bridge.study, trial.number)
+        place = self._place(frozen)
         best = best_report(frozen, bridge.objective)
         bridge.listener.started(trial.number, config)
         return {
@@ -194,14 +195,26 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             "train": config.to_dict(),
             "recorded": len(frozen.intermediate_values),
             "best": best and [best["step"], best["objective"]],
-            "share": frozen.user_attrs.get("share", 1),  # times the usual resources
+            "share": place.shares,  # times the usual resources
+            "bundle": place.bundle,
+            "apart": list(place.apart),  # ids of nodes
         }
 
     def _ask(self) -> tuple[optuna.Trial, TrainConfig] | None:
         bridge = self._bridge
-        if bridge.stop.reason:
+        room = bridge.slots.free()
+        if bridge.stop.reason or room is None:
             return None
-        return ask(bridge.study, bridge.suggest, bridge.sampler, bridge.trials)
+        return ask(bridge.study, bridge.suggest, bridge.sampler, bridge.trials, room)
+
+    def _place(self, trial: FrozenTrial) -> Place:
+        usual = place = self._bridge.health.place()
+        failed_on = trial.user_attrs.get("failed_on", [])
+        if failed_on or share(trial) > 1:
+            place = self._bridge.health.place(share(trial), failed_on)
+        first = (place.bundle, place.apart) != (usual.bundle, usual.apart)
+        self._bridge.slots.begin(trial.number, place, first=first, alone=suspect(trial))
+        return place
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -213,105 +226,3 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
-
-
-class StudyRecorder(ray.tune.Callback):  # type: ignore[misc]
-    """Writes every report and every end of a trial to the study, then tells the listener."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
-        self._told_to_wait = False
-        self._tracked = 0.0
-
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        number = trial.config["number"]
-        if result.get("note"):
-            self._bridge.listener.note(f"trial {number}: {result['note']}")
-        if "step" not in result:
-            logger.error("trial %s: %s", number, result.get("traceback"))
-            return
-        report = {key: result[key] for key in REPORT_KEYS} | {WORKED: self._bridge.clock()}
-        with _full_disk_ends(self._bridge.stop):
-            if record_report(self._bridge.study, self._bridge.running[number], report):
-                self._bridge.listener.reported(number, report)
-                self._bridge.stop.saw(report["objective"])
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        with _full_disk_ends(self._bridge.stop):
-            self._ended(trial)
-
-    def _ended(self, trial: Any) -> None:
-        bridge, number, last = self._bridge, trial.config["number"], trial.last_result or {}
-        ended = bool(last.get("step")) and last["epoch"] >= trial.config["train"]["epochs"]
-        if last.get("failure"):
-            self._failed(number, last["failure"], last["why"])
-        elif ended or not last.get("step"):
-            bridge.end(number, TrialState.COMPLETE, "trained to the end")
-        elif not bridge.stop.reason:
-            bridge.end(number, TrialState.PRUNED, f"asha at epoch {last['epoch']:g}")
-        # Otherwise it was stopped from outside; what becomes of it is decided after the run.
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        # Not `trial.get_error()`: the storage that it reads has the file only later.
-        error = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-        logger.error("trial %s: %s", trial.config["number"], error)
-        if "owner has died" in error:  # the driver's own node: no trial is to blame
-            self._bridge.stop.fail("Ray itself has died")
-            # Now: its library ends this process a moment later, where it cannot go on.
-            self._bridge.listener.note("Ray itself has died; go on with --resume")
-            return
-        killed_for_memory = "OutOfMemory" in error or "running low on memory" in error
-        address = trial.last_result.get("node_ip")  # Ray has forgotten `trial.node_ip` by now
-        lost = not killed_for_memory and node_lost(address)
-        kind = OUT_OF_MEMORY if killed_for_memory else NODE_LOST if lost else DIED
-        with _full_disk_ends(self._bridge.stop):
-            why = address if lost else "its process ended"
-            self._failed(trial.config["number"], kind, why)
-
-    def _failed(self, number: int, kind: str, why: str) -> None:
-        """Try again what may go better the next time; end the rest as FAIL."""
-        bridge = self._bridge
-        attributes = frozen_trial(bridge.study, number).user_attrs
-        reason = f"{kind}: {why}"
-        if kind in (DISK_FULL, NOT_SHARED, STORE_FAILS):
-            bridge.stop.fail(reason)
-        elif kind == OUT_OF_MEMORY and attributes.get("share", 1) == 1:
-            bridge.running[number].set_user_attr("share", 2)
-            bridge.retry(number, f"{reason}; tried again with twice the resources")
-        elif kind == DIED and attributes.get("attempts", 1) <= MAX_FAILURES:
-            bridge.retry(number, f"{reason}; tried again")
-        elif kind == NODE_LOST and attributes.get("losses", 0) < MAX_LOSSES:
-            bridge.retry(number, f"{reason}; goes on elsewhere", blamed=False)
-        else:
-            bridge.end(number, TrialState.FAIL, reason)
-
-    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        bridge = self._bridge
-        if bridge.stop.interrupted is not None and not self._told_to_wait:
-            self._told_to_wait = True
-            bridge.listener.note(
-                f"interrupted: running trials come to their next report, {GRACE:g} s at most; "
-                "once more stops at once"
-            )
-        if bridge.mirror is not None and bridge.mirror.lost:
-            bridge.stop.fail(bridge.mirror.lost)
-        bridge.listener.tick()
-        if time.monotonic() > self._tracked + TRACK_EVERY:
-            for tracker in bridge.trackers:
-                tracker.update(bridge.study)
-            self._tracked = time.monotonic()
-
-
-@contextmanager
-def _full_disk_ends(stop: Stop) -> Iterator[None]:
-    """What Ray calls for a result must not raise: it would wrap the error in one of its own."""
-    try:
-        yield
-    except AnotherWriter as error:
-        stop.fail(str(error))
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        stop.fail(f"{DISK_FULL}: {error}")

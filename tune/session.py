@@ -21,10 +21,12 @@ from lstmcls.linear import linear_metrics
 from tune import confirm, winner
 from tune.budget import left, used_up
 from tune.data import data_digest
+from tune.health import Health
 from tune.intervals import LEVEL
 from tune.live import Display
 from tune.loop import run_trials
 from tune.mirror import Mirror
+from tune.queue import driver_deaths, suspect, unfinished
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.samplers import Samplers, drawn_at_random
@@ -97,8 +99,7 @@ class Session:
         self._unconfirmed: list[int] = []
         begin_sitting(self.search, command)
         for study in (self.search, self.confirmation):
-            if numbers := requeue_unfinished(study):
-                display.note(f"{study.study_name}: {len(numbers)} unfinished trials go on")
+            requeue_unfinished(study)
 
     def conduct(self) -> Outcome:
         """Search, confirm, export. The tables and the winner are written whatever happens."""
@@ -177,6 +178,7 @@ class Session:
             return
         if at_random := drawn_at_random(space):
             self.display.note(at_random)
+        self._tell_unfinished(self.search)
         then = confirm.announcement(space, self._left.kept)
         self.display.phase(self.search, space.budget.trials, stop.deadline, then)
         self._run(bridge, scheduler)
@@ -197,6 +199,7 @@ class Session:
         else:
             confirm.enqueue_points(study, points)
             suggest = functools.partial(confirm.suggest_run, candidates)
+            self._tell_unfinished(study)
             then = "one look at the test data, and the winner is written"
             self.display.phase(study, len(points), stop.deadline, then, past)
             clock = Clock([self.search, study], time.monotonic())
@@ -206,6 +209,16 @@ class Session:
             return []
         self._unconfirmed = [c.trial for c in candidates if c.trial not in {f.trial for f in found}]
         return found
+
+    def _tell_unfinished(self, study: optuna.Study) -> None:
+        found = list(filter(unfinished, study.get_trials(deepcopy=False)))
+        if found:
+            self.display.note(f"{study.study_name}: {len(found)} unfinished trials go on")
+        for trial in filter(suspect, found):
+            self.display.note(
+                f"trial {trial.number} comes last, alone: its driver died with it "
+                f"{driver_deaths(trial)} times in a row"
+            )
 
     def _bridge(
         self, study: optuna.Study, stop: Stop, suggest: Suggest, trials: int | None, clock: Clock
@@ -221,6 +234,7 @@ class Session:
             stop=stop,
             checkpoints=self.run.checkpoints,
             clock=clock,
+            health=Health(self.share),
             mirror=self.mirror,
             trackers=self.trackers,
             keep_all_weights=study is self.confirmation,

@@ -15,7 +15,6 @@ import optuna
 from tune.study import WORKED, reports_of
 
 START = "sitting_"  # and its number: seconds since 1970, as `time.time`
-CUT = "cut_"  # and a number: when a sitting's end cut its trials short, as `time.time`
 COMMAND = "command_"  # and its number: as it was typed
 
 
@@ -25,9 +24,9 @@ def begin_sitting(search: optuna.Study, command: str) -> None:
     search.set_user_attr(f"{COMMAND}{number}", command)
 
 
-def record_cut(study: optuna.Study) -> None:
-    """That the trials of `study` are cut short now: they were at work until then."""
-    study.set_user_attr(f"{CUT}{len(_numbered(study, CUT))}", time.time())
+def record_cut(study: optuna.Study, worked: float) -> None:
+    """That the trials of `study` are cut short after `worked` seconds, as of its `Clock`."""
+    study.set_user_attr(WORKED, worked)
 
 
 def starts(search: optuna.Study) -> list[float]:
@@ -86,7 +85,8 @@ def _seconds_on_last(studies: list[optuna.Study]) -> float:
     What an earlier version wrote has the wall clock alone; later stamps have counted it in.
     """
     trials = studies[-1].get_trials(deepcopy=False)
-    stamped = [events for trial in trials for events in (trial.user_attrs, *reports_of(trial))]
+    stamped = [event for trial in trials for event in (trial.user_attrs, *reports_of(trial))]
+    stamped.append(studies[-1].user_attrs)
     if worked := [event[WORKED] for event in stamped if WORKED in event]:
         return float(max(worked))
     return _by_wall_clock(studies) - _by_wall_clock(studies[:-1])
@@ -107,7 +107,6 @@ def _spans(studies: list[optuna.Study]) -> list[tuple[float, float]]:
     """(start, the last unstamped thing that it wrote) of each sitting; one where none is known."""
     events = []
     for study in studies:
-        events += _numbered(study, CUT)
         for trial in study.get_trials(deepcopy=False):
             events += [r["time"] for r in reports_of(trial) if WORKED not in r]
             if trial.datetime_complete is not None and WORKED not in trial.user_attrs:

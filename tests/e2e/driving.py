@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import subprocess
 import sys
+import termios
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -63,12 +67,23 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def _takes_the_terminal() -> None:
+    """In the new session's first process, whose standard output the terminal is by now."""
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+
+
 class Driver:
     """One `python -m tune.search` in a session of its own, its output in two files."""
 
     def __init__(
-        self, folder: Path, *arguments: object, prefix: tuple[str, ...] = (), **environment: str
+        self,
+        folder: Path,
+        *arguments: object,
+        prefix: tuple[str, ...] = (),
+        terminal: int | None = None,
+        **environment: str,
     ) -> None:
+        """`terminal`: its file descriptor, to write to in place of the two files."""
         self.mark = uuid.uuid4().hex
         self.folder = folder
         self._out, self._err = folder / f"{self.mark}.out", folder / f"{self.mark}.err"
@@ -78,9 +93,10 @@ class Driver:
                 cwd=folder,
                 env={**ENVIRONMENT, **environment, MARK: self.mark},
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                stdout=out if terminal is None else terminal,
+                stderr=err if terminal is None else terminal,
                 start_new_session=True,
+                preexec_fn=None if terminal is None else _takes_the_terminal,
             )
 
     @property
@@ -155,6 +171,23 @@ class Driver:
         self.process.wait()
 
 
+def in_a_terminal(folder: Path, *arguments: object) -> tuple[Driver, threading.Event]:
+    """A search in a terminal of its own, which is lost when the event is set."""
+    here, there = os.openpty()
+    lost = threading.Event()
+
+    def show() -> None:
+        while not lost.is_set():
+            if select.select([here], [], [], 0.05)[0]:
+                os.read(here, 65536)
+        os.close(here)
+
+    driver = Driver(folder, *arguments, terminal=there)
+    os.close(there)
+    threading.Thread(target=show, daemon=True).start()
+    return driver, lost
+
+
 def search(folder: Path, *arguments: object, **environment: str) -> Driver:
     """A search from start to end."""
     driver = Driver(folder, *arguments, **environment)
@@ -166,6 +199,13 @@ def trials(run: Path, study: str = "search") -> list[FrozenTrial]:
     """The trials in a run's journal, read as any other program would."""
     storage = JournalStorage(JournalFileBackend(str(run / "study.journal")))
     return optuna.load_study(study_name=study, storage=storage).get_trials()
+
+
+def reports(run: Path) -> int:
+    """How many the search's journal holds, which its driver may be writing."""
+    if not (run / "study.journal").exists():
+        return 0
+    return (run / "study.journal").read_text(encoding="utf-8").count('"intermediate_value"')
 
 
 def unfinished(run: Path, study: str = "search") -> list[FrozenTrial]:

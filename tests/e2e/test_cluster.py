@@ -223,6 +223,58 @@ def test_gpus_on_some_nodes(prepared_folder: Path) -> None:
         machines.close()
 
 
+# On that node no trial can begin, or no trial comes to its first report.
+BROKEN = """\
+import builtins, os, sys, time
+real = builtins.__import__
+def begin(*order):
+    if os.path.exists("{shared}/hang"):
+        open("{shared}/hanging", "w").close()
+        time.sleep(1000)
+    raise RuntimeError("no driver here")
+def breaking(name, *rest, **more):
+    module = real(name, *rest, **more)
+    if hasattr(trial := sys.modules.get("tune.trial"), "train_trial"):
+        trial._train = begin
+    return module
+builtins.__import__ = breaking
+"""
+
+
+def test_a_bad_node_and_one_that_is_lost_early(prepared_folder: Path) -> None:
+    machines = Cluster(cpus=0)
+    try:
+        machines.add(cpus=1)
+        broken = machines.shared / "broken"
+        broken.mkdir()
+        (broken / "sitecustomize.py").write_text(BROKEN.format(shared=machines.shared))
+        machines.cluster_environment["PYTHONPATH"] = str(broken)
+        bad = machines.add(cpus=1)
+        words = ("--space", space(machines, "bad", prepared_folder, budget={"trials": 6}))
+        words = (*words, "--shared", machines.shared, "--concurrency", 2, "--name")
+        done = machines.submit(*words, "bad")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "error: RuntimeError: no driver here; tried again on another node" in done.stdout
+        assert "gets no more trials: they fail there" in done.stdout
+        found = trials(machines.shared / "results" / "bad")
+        assert len(found) == 6
+        assert {trial.state for trial in found} <= {TrialState.COMPLETE, TrialState.PRUNED}
+        assert sum(trial.user_attrs.get("attempts", 1) == 2 for trial in found) in (2, 3)
+
+        (machines.shared / "hang").touch()
+        machines.submit(*words, "lost", "--set", "epochs=100", "--detach")
+        machines.until((machines.shared / "hanging").exists, "a trial without a report")
+        machines.until(lambda: " epoch " in machines.log("lost"), "a report of the other")
+        machines.kill(bad)
+        assert machines.submit("logs", "lost").returncode == 0, machines.log("lost")
+        assert machines.log("lost").count("node lost: ") == 1
+        for trial in trials(machines.shared / "results" / "lost"):
+            assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+            assert "attempts" not in trial.user_attrs
+    finally:
+        machines.close()
+
+
 def test_the_head_is_lost(cluster: Cluster, prepared_folder: Path) -> None:
     machines = Cluster(cpus=1)
     try:

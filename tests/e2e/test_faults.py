@@ -6,12 +6,23 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from driving import Driver, check_interrupted, search, trials, unfinished, write_space
+from conftest import ENVIRONMENT
+from driving import (
+    Driver,
+    check_interrupted,
+    in_a_terminal,
+    reports,
+    search,
+    trials,
+    unfinished,
+    write_space,
+)
 from optuna.trial import TrialState
 
 from tune.checkpoints import trial_folder
@@ -93,6 +104,73 @@ def test_divergence_memory_and_errors_fail_their_trials_alone(
     assert "Traceback" not in driver.err
 
 
+def test_a_trial_out_of_memory_gets_its_second_try_and_the_rest_keep_their_workers(
+    prepared_folder: Path, tmp_path: Path
+) -> None:
+    """With more trials than slots: they must neither overtake it for ever nor start anew each."""
+    sizes = [8, 8192] + 10 * [8]
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        space={
+            "lr": {"float": [0.01, 0.03]},
+            "hidden_size": {"categorical": [8, 8192]},
+        },
+        fixed={"layers": 4, "epochs": 2},
+        enqueue=[{"lr": 0.01 + 0.001 * k, "hidden_size": size} for k, size in enumerate(sizes)],
+        budget={"trials": len(sizes)},
+        asha=False,
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, hard))
+    try:
+        driver = Driver(tmp_path, "--space", space, "--out", "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    workers: set[int] = set()
+    while driver.process.poll() is None:
+        workers |= {worker.pid for worker in driver.workers()}
+        time.sleep(0.05)
+    assert driver.wait() == 0, driver.err
+    found = trials(tmp_path / "run")
+    assert found[1].user_attrs["share"] == 2
+    assert found[1].user_attrs["attempts"] == 2
+    assert {trial.state for trial in found if trial.number != 1} == {TrialState.COMPLETE}
+    end, start = found[1].datetime_complete, found[-4].datetime_start
+    assert end is not None
+    assert start is not None
+    assert end < start  # it was not left for the end
+    assert len(workers) <= 3, driver.err  # one may have been replaced
+
+
+def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(
+    prepared_folder: Path, tmp_path: Path
+) -> None:
+    impatient = tmp_path / "impatient"
+    impatient.mkdir()
+    (impatient / "sitecustomize.py").write_text(
+        "import tune.watchdog\ntune.watchdog.QUIET, tune.watchdog.LOOK = 4.0, 0.5\n"
+    )
+    space = write_space(
+        tmp_path / "s.yaml",
+        prepared_folder,
+        fixed={**LONG, "epochs": 150},
+        budget={"trials": 1},
+        resources=ALONE,
+    )
+    paths = f"{impatient}:{ENVIRONMENT['PYTHONPATH']}"
+    driver = Driver(tmp_path, "--space", space, "--out", "run", PYTHONPATH=paths)
+    driver.until(lambda: driver.err.count(" epoch ") > 2, "reports")
+    (worker,) = driver.workers()
+    worker.suspend()
+    driver.until_said("trial 0 worker died: no report for 0 min; tried again")
+    assert driver.wait() == 0, driver.err
+    (trial,) = trials(tmp_path / "run")
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs["attempts"] == 2
+    assert sorted(trial.intermediate_values) == list(range(1, 151))
+
+
 def test_ray_kills_workers_for_memory(prepared_folder: Path, tmp_path: Path) -> None:
     space = write_space(tmp_path / "s.yaml", prepared_folder, budget={"trials": 1})
     driver = Driver(tmp_path, "--space", space, "--out", "run", RAY_memory_usage_threshold="0.001")
@@ -112,6 +190,32 @@ def test_one_signal_saves_and_tells_how_to_go_on(prepared_folder: Path, tmp_path
     assert driver.wait() == 130, driver.err
     check_interrupted(driver, run)
     assert {t.state for t in unfinished(run)} == {TrialState.WAITING}
+
+
+def test_a_lost_terminal_ends_the_search_in_order(prepared_folder: Path, tmp_path: Path) -> None:
+    space = write_space(tmp_path / "s.yaml", prepared_folder, fixed=LONG)
+    run = tmp_path / "run"
+    driver, terminal = in_a_terminal(tmp_path, "--space", space, "--out", run)
+    try:
+        driver.until(lambda: reports(run) > 4, "reports")
+        terminal.set()
+        assert driver.wait() == 130
+    finally:
+        terminal.set()
+    assert {t.state for t in unfinished(run)} == {TrialState.WAITING}
+    assert (run / "best" / "model.safetensors").is_file()
+    assert "Traceback" not in (run / "search.log").read_text(encoding="utf-8")
+
+
+def test_under_nohup_the_search_outlives_its_terminal(
+    prepared_folder: Path, tmp_path: Path
+) -> None:
+    space = write_space(tmp_path / "s.yaml", prepared_folder, budget={"trials": 3}, resources=ALONE)
+    driver = Driver(tmp_path, "--space", space, "--out", "run", prefix=("nohup",))
+    driver.until(lambda: " epoch " in driver.err, "a report")
+    driver.signal(signal.SIGHUP)
+    assert driver.wait() == 0, driver.err
+    assert not unfinished(tmp_path / "run")
 
 
 def test_a_second_signal_stops_at_once(prepared_folder: Path, tmp_path: Path) -> None:
@@ -240,5 +344,12 @@ def test_budgets(prepared_folder: Path, tmp_path: Path) -> None:
         minutes *= 2
         short = search(tmp_path, "--resume", "short", "--minutes", minutes)
     assert short.process.returncode == 0, short.err
-    assert {t.user_attrs["stopped"] for t in trials(tmp_path / "short")} >= {"time is up"}
-    assert not unfinished(tmp_path / "short")
+    (cut,) = unfinished(tmp_path / "short")
+    assert cut.user_attrs["stopped"] == "time is up"
+    assert "1 cut short" in short.err
+    again = search(tmp_path, "--resume", "short")
+    assert f"its part of the {minutes:g} minutes is over" in again.err
+    assert "unfinished trials go on" not in again.err
+    longer = search(tmp_path, "--resume", "short", "--minutes", 2 * minutes)
+    assert longer.process.returncode == 0, longer.err
+    assert f"trial {cut.number} epoch {len(cut.intermediate_values) + 1}/" in longer.err

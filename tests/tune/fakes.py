@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,8 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lstmcls.config import TrainConfig
 from lstmcls.metrics import OBJECTIVES
+from tune.cluster import Member
+from tune.health import Health
+from tune.recorder import StudyRecorder
+from tune.resources import Node, Share
 from tune.samplers import Samplers
-from tune.searcher import Bridge, StudyRecorder, StudySearcher
+from tune.searcher import Bridge, StudySearcher
 from tune.sittings import Clock
 from tune.space import SearchSpace, parse_space
 from tune.stop import Stop
@@ -142,6 +147,45 @@ class RayTrial:
     last_result: dict[str, Any] = field(default_factory=dict)
     error_file: str | None = None
 
+    @property
+    def node_ip(self) -> str | None:
+        return self.last_result.get("node_ip")
+
+
+class Nodes:
+    """A cluster of nodes that answer at an address of their own, until they are lost."""
+
+    def __init__(self, count: int = 1, cpus: float = 4) -> None:
+        self.cpus = cpus
+        self._listening: dict[str, socket.socket] = {}
+        self._members: dict[str, Member] = {}
+        for _ in range(count):
+            self.join()
+
+    def join(self, cpus: float | None = None) -> str:
+        """The address of a new node."""
+        listening = socket.socket()
+        address = f"127.0.0.{len(self._listening) + 1}"
+        listening.bind((address, 0))
+        listening.listen()
+        self._listening[address] = listening
+        self._members[address] = Member(
+            f"id-of-{address}", address, listening.getsockname()[1], Node(cpus or self.cpus, 0)
+        )
+        return address
+
+    def lose(self, address: str) -> None:
+        """It answers no more; Ray has not noticed yet."""
+        self._listening[address].close()
+
+    def forget(self, address: str) -> None:
+        """Ray has noticed that it is lost."""
+        self.lose(address)
+        del self._members[address]
+
+    def living(self) -> list[Member]:
+        return list(self._members.values())
+
 
 class Heard:
     """A listener that remembers what it was told."""
@@ -179,8 +223,11 @@ class Driver:
         trials: int | None = None,
         target: float | None = None,
         keep_all_weights: bool = False,
+        nodes: Nodes | None = None,
+        largest: float | None = None,
     ) -> None:
         self.space = space
+        self.nodes = nodes or Nodes()
         self.study = opened(folder / "study.journal", space)
         self.heard = Heard()
         self.stop = Stop(space.objective, target=target)
@@ -196,16 +243,23 @@ class Driver:
             stop=self.stop,
             checkpoints=Store(str(folder / "checkpoints")),
             clock=Clock([self.study], time.monotonic()),
+            health=Health(Share(1, 0, 4, Node(largest or self.nodes.cpus, 0)), self.nodes.living),
             keep_all_weights=keep_all_weights,
         )
         self.checkpoints = folder / "checkpoints"
         self.searcher = StudySearcher(self.bridge)
         self.recorder = StudyRecorder(self.bridge)
 
-    def start(self) -> RayTrial:
+    def start(self, address: str = "127.0.0.1") -> RayTrial:
+        """A trial that the searcher suggests, on a worker of the node at `address`."""
         order = self.searcher.suggest("some-id")
         assert isinstance(order, dict), order
-        return RayTrial(order)
+        return self.begin(order, address)
+
+    def begin(self, order: dict[str, Any], address: str = "127.0.0.1") -> RayTrial:
+        trial = RayTrial(order, {"node_ip": address})
+        self.recorder.on_trial_start(0, [], trial)
+        return trial
 
     def report(self, trial: RayTrial, objective: float, step: int | None = None) -> None:
         """The worker saves weights and a checkpoint, then reports."""
@@ -214,7 +268,7 @@ class Driver:
         (folder / "best-000001.safetensors").touch()
         (folder / "000001.pt").touch()
         step = step or trial.last_result.get("step", trial.config["recorded"]) + 1
-        result = {**a_report(step, objective), "note": ""}
+        result = {**a_report(step, objective), "note": "", "node_ip": trial.node_ip}
         trial.last_result = result
         self.recorder.on_trial_result(0, [], trial, result)
 
@@ -224,6 +278,7 @@ class Driver:
 
     def fail(self, trial: RayTrial, kind: str, why: str = "so it is") -> None:
         result = {"failure": kind, "why": why, "objective": math.nan, "epoch": 0.0}
+        result["node_ip"] = trial.node_ip
         self.recorder.on_trial_result(0, [], trial, {**result, "traceback": "Traceback"})
         trial.last_result = result
         self.recorder.on_trial_complete(0, [], trial)

@@ -27,7 +27,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tune.journal import repair_journal
 from tune.loop import _settle
-from tune.study import ranked, reports_of
+from tune.queue import MOST_DEATHS, cut_short, driver_deaths, share, suspect
+from tune.study import DRIVER_DIED, ranked, reports_of
 from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY
 
 POINTS = [
@@ -76,6 +77,7 @@ class Search(RuleBasedStateMachine):
         if (journal := self.folder / "study.journal").exists():
             repair_journal(journal)
         self.driver = Driver(self.folder, self.space, trials=self.trials)
+        self.driver.searcher.set_max_concurrency(MOST_RUNNING)
         self.check_no_zombies()
 
     def check_no_zombies(self) -> None:
@@ -86,8 +88,11 @@ class Search(RuleBasedStateMachine):
     def ask(self) -> None:
         order = self.driver.searcher.suggest("x")
         if not isinstance(order, dict):
+            # Nobody waits for what never comes: Ray asks no more, or something runs.
+            assert isinstance(order, str) or self.running
             return
         number = order["number"]
+        self.check_room(number)
         assert number not in self.running
         assert number not in self.ended
         assert order["recorded"] == len(self.reports.get(number, []))
@@ -95,7 +100,15 @@ class Search(RuleBasedStateMachine):
         known = self.params.setdefault(number, params)
         assert params == known
         assert order["train"] == self.space.config(params).to_dict()
-        self.running[number] = RayTrial(order)
+        self.running[number] = self.driver.begin(order)
+
+    def check_room(self, number: int) -> None:
+        """It fits beside those that run, or it runs alone; and it is nobody else's turn."""
+        asked = [self.driver.frozen(n) for n in (number, *self.running)]
+        assert len(asked) == 1 or sum(map(share, asked)) <= MOST_RUNNING
+        assert len(asked) == 1 or not any(map(suspect, asked))
+        waiting = self.driver.study.get_trials(states=(TrialState.WAITING,))
+        assert all(number < t.number for t in waiting if t.params and not suspect(t))
 
     def report(self, trial: RayTrial, objective: float) -> None:
         if trial.last_result.get("step", trial.config["recorded"]) < EPOCHS:
@@ -113,7 +126,7 @@ class Search(RuleBasedStateMachine):
             self.driver.die(trial)
         else:
             self.driver.fail(trial, kind)
-        if kind == DISK_FULL:
+        if self.driver.stop.fault:  # of the disk, or the last of many failures in a row
             _settle(self.driver.bridge)
             self.look()
             self.check_no_zombies()
@@ -206,9 +219,22 @@ class Search(RuleBasedStateMachine):
             allowed = [known[number] for known in (before, after) if number in known]
             assert reports in [known[1] for known in allowed]
             if end[0].is_finished():
-                assert end in [known[0] for known in allowed]
+                died = str(end[2]).startswith(DRIVER_DIED)  # for the third time, in this death
+                assert end in [known[0] for known in allowed] or died
             else:
                 assert any(not known[0][0].is_finished() for known in allowed)
+
+    @rule()
+    def the_driver_dies_without_a_report(self) -> None:
+        """Perhaps of one of its trials: nobody is lost for it, but who does it again and again."""
+        running = set(self.running)
+        before = {n: driver_deaths(self.driver.frozen(n)) for n in running}
+        self.open()
+        for number in running:
+            trial = self.driver.frozen(number)
+            failed = trial.state == TrialState.FAIL
+            assert failed == (before[number] + 1 >= MOST_DEATHS)
+            assert failed or driver_deaths(trial) == before[number] + 1
 
     @precondition(lambda self: self.happened > 3)
     @rule(why=st.sampled_from(["interrupted", "time is up", "more trials"]))
@@ -227,12 +253,13 @@ class Search(RuleBasedStateMachine):
         _settle(self.driver.bridge)
         self.look()
         self.check_no_zombies()
-        for number in left:
-            trial = self.driver.frozen(number)
-            assert trial.state.is_finished() == (why == "time is up")
+        deaths = [driver_deaths(self.driver.frozen(number)) for number in left]
+        for trial in self.driver.study.get_trials(states=(TrialState.WAITING,)):
+            assert cut_short(trial) == (bool(trial.params) and why == "time is up")
         if why == "more trials" and self.trials < 7:
             self.trials += 2
         self.open()
+        assert [driver_deaths(self.driver.frozen(number)) for number in left] == deaths
 
     def one(self, data: st.DataObject) -> RayTrial:
         self.happened += 1
@@ -280,9 +307,10 @@ class Search(RuleBasedStateMachine):
     def finish_the_search(self) -> None:
         while not isinstance(order := self.driver.searcher.suggest("x"), str):
             if order is not None:
-                self.running[order["number"]] = RayTrial(order)
+                self.running[order["number"]] = self.driver.begin(order)
                 assert order["number"] not in self.ended
                 continue
+            assert self.running
             for number, trial in list(self.running.items()):
                 while trial.last_result.get("step", trial.config["recorded"]) < EPOCHS:
                     self.report(trial, 0.5)
@@ -292,6 +320,7 @@ class Search(RuleBasedStateMachine):
         trials = self.driver.study.get_trials()
         ended = [trial for trial in trials if trial.state.is_finished()]
         assert len(ended) == self.trials
+        assert not any(map(cut_short, trials))
         best = [t.number for t, _ in ranked(self.driver.study, self.space.objective)[:1]]
         assert self.driver.kept() == set(best)
         assert not list((self.folder / "checkpoints").rglob("*.pt"))

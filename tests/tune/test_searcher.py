@@ -7,21 +7,26 @@ import math
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from fakes import EPOCHS, Driver, in_memory, small_space
+from fakes import EPOCHS, Driver, Nodes, RayTrial, in_memory, small_space
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from stores import new_store
 
+from tune.failures import MAX_FAILURES, MAX_LOSSES, STREAK
+from tune.follow import LOOK, FollowNodes
+from tune.health import STRIKES
 from tune.journal import Journal
+from tune.loop import _settle
 from tune.mirror import LOCK, Mirror
+from tune.queue import cut_short, driver_deaths
 from tune.run_folder import RunFolder
-from tune.searcher import MAX_FAILURES, MAX_LOSSES
-from tune.study import SEARCH, finish, requeue
-from tune.trial import DISK_FULL, DIVERGED, OUT_OF_MEMORY, RAISED, REPORT_KEYS
+from tune.study import SEARCH, finish
+from tune.trial import DIED, DISK_FULL, DIVERGED, OUT_OF_MEMORY, RAISED, REPORT_KEYS
 
 folder = pytest.fixture(in_memory)
 POINT = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "hidden_size": 16}
@@ -39,7 +44,9 @@ def test_an_order_is_a_number_and_a_configuration(folder: Path) -> None:
     driver = Driver(folder, small_space(enqueue=[POINT]), trials=1)
     trial = driver.start()
     config = driver.space.config(POINT).to_dict()
-    assert trial.config == {"number": 0, "train": config, "recorded": 0, "best": None, "share": 1}
+    order = {"number": 0, "train": config, "recorded": 0, "best": None}
+    order |= {"share": 1, "bundle": 1, "apart": []}
+    assert trial.config == order
     assert driver.heard.events == [("started", 0)]
 
 
@@ -75,6 +82,325 @@ def test_ray_may_pickle_its_side_which_holds_nothing(driver: Driver) -> None:
         assert len(pickle.dumps(side)) < 500
 
 
+# Room.
+
+
+def test_no_more_are_asked_for_than_there_is_room(driver: Driver) -> None:
+    assert driver.searcher.set_max_concurrency(2)  # Ray leaves it to the searcher
+    first = driver.start()
+    driver.start()
+    assert driver.searcher.suggest("x") is None
+    driver.train(first, 0.5, 0.5, 0.5)
+    assert driver.start().config["number"] == 2
+
+
+def test_a_doubled_trial_waits_for_two_shares_and_nobody_overtakes_it(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=9)
+    driver.searcher.set_max_concurrency(3)
+    starved, second, third = driver.start(), driver.start(), driver.start()
+    driver.fail(starved, OUT_OF_MEMORY)
+    assert driver.searcher.suggest("x") is None  # one share is free, and is kept for it
+    driver.train(second, 0.5, 0.5, 0.5)
+    again = driver.start()
+    assert (again.config["number"], again.config["share"]) == (0, 2)
+    assert again.config["bundle"] == 1  # so that a worker that is there can run it
+    driver.train(third, 0.5, 0.5, 0.5)
+    assert driver.start().config["number"] == 3  # beside it: two shares and one
+    assert driver.searcher.suggest("x") is None
+    driver.train(again, 0.5, 0.5, 0.5)
+    assert [driver.start().config["number"] for _ in range(2)] == [4, 5]
+
+
+def test_on_several_nodes_it_must_have_its_place_first(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=9, nodes=Nodes(2, cpus=2))
+    driver.searcher.set_max_concurrency(4)
+    driver.fail(driver.start(), OUT_OF_MEMORY)
+    order = driver.searcher.suggest("x")
+    assert isinstance(order, dict)
+    assert (order["number"], order["share"], order["bundle"]) == (0, 2, 2)
+    assert driver.searcher.suggest("x") is None  # Ray has no place for it yet
+    driver.begin(order)
+    assert driver.start().config["number"] == 1
+
+
+def test_a_doubled_trial_runs_where_there_is_room_for_one_alone(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=2, nodes=Nodes(cpus=1))
+    driver.searcher.set_max_concurrency(1)
+    driver.fail(driver.start(), OUT_OF_MEMORY)
+    again = driver.start()
+    assert again.config["number"] == 0
+    driver.fail(again, OUT_OF_MEMORY)
+    assert driver.frozen(0).state == TrialState.FAIL
+
+
+def test_the_time_ends_a_search_in_which_a_doubled_trial_waits(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=9)
+    driver.searcher.set_max_concurrency(2)
+    starved, _ = driver.start(), driver.start()
+    driver.fail(starved, OUT_OF_MEMORY)
+    driver.stop.reason = "time is up"
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+    _settle(driver.bridge)
+    assert [cut_short(trial) for trial in driver.study.get_trials()] == [True, True]
+    later = Driver(folder, small_space(), trials=9)
+    later.searcher.set_max_concurrency(2)
+    assert (later.start().config["number"], later.searcher.suggest("x")) == (0, None)
+
+
+def test_room_follows_the_nodes_and_a_lost_place_is_given_up(folder: Path) -> None:
+    nodes = Nodes(cpus=1)
+    wide = nodes.join(cpus=2)
+    driver = Driver(folder, small_space(), trials=2, nodes=nodes, largest=2)
+    follow = FollowNodes(driver.bridge)
+    _look(follow)
+    assert driver.bridge.slots.room == 3
+    driver.fail(driver.start(), OUT_OF_MEMORY)
+    order = driver.searcher.suggest("x")
+    assert isinstance(order, dict)
+    assert order["share"] == 2
+    nodes.forget(wide)
+    assert driver.searcher.suggest("x") is None  # kept back for a place that is gone
+    _look(follow)
+    assert driver.bridge.slots.room == 1
+    other = driver.start()
+    _look(follow)
+    driver.train(other, 0.5, 0.5, 0.5)
+    for _ in range(2):
+        assert driver.stop.reason is None
+        _look(follow)
+    assert driver.stop.reason == "no node is left for the last trials"
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+    _settle(driver.bridge)
+    assert cut_short(driver.frozen(0))
+
+
+def _look(follow: FollowNodes) -> None:
+    follow._looked -= LOOK
+    follow.on_step_begin(0, [])
+
+
+# A trial that kills its driver.
+
+
+def _dies_with(folder: Path, number: int, **more: Any) -> None:
+    """A sitting that reports nothing, and whose driver dies while trial `number` runs."""
+    driver = Driver(folder, small_space(), **more)
+    while driver.start().config["number"] != number:
+        pass
+
+
+def test_a_trial_that_kills_its_driver_comes_last_and_alone_and_then_fails(folder: Path) -> None:
+    for _ in range(2):
+        _dies_with(folder, 0, trials=3)
+    driver = Driver(folder, small_space(), trials=3)
+    first, second = driver.start(), driver.start()
+    assert [first.config["number"], second.config["number"]] == [1, 2]
+    assert driver.searcher.suggest("x") is None  # others run
+    driver.train(first, 0.5, 0.5, 0.5)
+    driver.train(second, 0.5, 0.5, 0.5)
+    assert driver.start().config["number"] == 0
+    assert driver.searcher.suggest("x") is None  # it runs alone
+
+    driver = Driver(folder, small_space(), trials=3)
+    assert driver.frozen(0).state == TrialState.FAIL
+    why = "driver died: 3 times in a row with this trial, without a report"
+    assert driver.frozen(0).user_attrs["stopped"] == why
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+
+
+def test_nobody_runs_beside_a_trial_that_may_kill_the_driver(folder: Path) -> None:
+    for _ in range(2):
+        _dies_with(folder, 1, trials=2)  # with both
+    driver = Driver(folder, small_space(), trials=3)
+    driver.train(driver.start(), 0.5, 0.5, 0.5)  # a new one
+    for number in (0, 1):
+        trial = driver.start()
+        assert trial.config["number"] == number
+        assert driver.searcher.suggest("x") is None
+        driver.train(trial, 0.5, 0.5, 0.5)
+
+
+def test_orderly_ends_and_progress_do_not_count(folder: Path) -> None:
+    for sitting in range(4):
+        driver = Driver(folder, small_space(), trials=2)
+        trial = driver.start()
+        assert trial.config["number"] == 0
+        if sitting % 2:
+            driver.stop.interrupt()
+            _settle(driver.bridge)
+        else:
+            driver.report(trial, 0.5)
+    assert driver_deaths(Driver(folder, small_space(), trials=2).frozen(0)) == 1
+
+
+# What the end of a search cuts short.
+
+
+def test_what_the_time_cuts_goes_on_with_more_time(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=2)
+    driver.train(driver.start(), 0.5, 0.25, 0.25)
+    trial = driver.start()
+    driver.report(trial, 0.75)
+    driver.stop.reason = "time is up"
+    _settle(driver.bridge)
+    found = driver.frozen(1)
+    assert (found.state, found.user_attrs["stopped"]) == (TrialState.WAITING, "time is up")
+    assert driver.heard.events[-1] == ("finished", 1, "PRUNED", "time is up")
+    assert driver.left(1) == {"000001.pt", "best-000001.safetensors"}
+    assert driver.kept() == {0, 1}
+
+    driver = Driver(folder, small_space(), trials=2)
+    trial = driver.start()
+    assert (trial.config["number"], trial.config["recorded"]) == (1, 1)
+    assert not driver.frozen(1).user_attrs["stopped"]
+    driver.stop.interrupt()
+    _settle(driver.bridge)
+    assert not cut_short(driver.frozen(1))  # the user means to go on
+
+    driver = Driver(folder, small_space(), trials=2)
+    driver.train(driver.start(), 0.75, 0.5)
+    assert driver.frozen(1).state == TrialState.COMPLETE
+    assert driver.kept() == {1}
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+
+
+# Failures without end.
+
+
+@pytest.mark.parametrize("kind", [RAISED, DIVERGED, DIED])
+def test_failures_in_a_row_end_the_search(folder: Path, kind: str) -> None:
+    driver = Driver(folder, small_space(), trials=400)
+    driver.searcher.set_max_concurrency(1)
+    for failure in range(1, STREAK + 1):
+        assert driver.stop.fault is None
+        trial = driver.start()
+        if kind == DIED:
+            driver.die(trial)
+        else:
+            driver.fail(trial, kind, f"failure {failure}")
+    why = "its process ended" if kind == DIED else "failure 10"
+    assert driver.stop.fault == f"10 failures in a row without a report; the last: {kind}: {why}"
+    assert driver.searcher.suggest("x") == Searcher.FINISHED
+    assert Driver(folder, driver.space, trials=400).stop.fault is None  # a resume tries again
+
+
+def test_a_trial_that_is_too_large_counts_once(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=400)
+    driver.searcher.set_max_concurrency(1)
+    for attempt in range(2 * STREAK):
+        assert driver.stop.fault is None, attempt
+        driver.fail(driver.start(), OUT_OF_MEMORY)
+    assert str(driver.stop.fault).startswith("10 failures in a row")
+
+
+def test_a_report_of_anyone_begins_the_row_anew(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=400)
+    driver.searcher.set_max_concurrency(2)
+    good = driver.start()
+    for failure in range(5 * STREAK):
+        if failure % (STREAK - 1) == 0:
+            driver.report(good, 0.5)
+        driver.fail(driver.start(), RAISED)
+    assert driver.stop.fault is None
+
+
+def test_many_at_once_may_fail_before_the_first_report(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=400)
+    driver.searcher.set_max_concurrency(64)
+    for _ in range(127):
+        driver.fail(driver.start(), DIVERGED)
+    assert driver.stop.fault is None
+    driver.fail(driver.start(), DIVERGED)
+    assert str(driver.stop.fault).startswith("128 failures in a row")
+
+
+# Nodes.
+
+ONE, TWO, THREE = (f"127.0.0.{number}" for number in (1, 2, 3))
+
+
+def test_an_error_is_tried_again_on_another_node(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=2, nodes=Nodes(2))
+    driver.fail(driver.start(ONE), RAISED)
+    assert driver.heard.events[-1] == (
+        "retried", 0, "error: so it is; tried again on another node",
+    )  # fmt: skip
+    order = driver.searcher.suggest("x")
+    assert isinstance(order, dict)
+    assert (order["number"], order["apart"]) == (0, [f"id-of-{ONE}"])
+    assert driver.searcher.suggest("x") is None  # its place must not be taken by the next
+    driver.fail(driver.begin(order, TWO), RAISED)
+    assert driver.frozen(0).state == TrialState.FAIL
+    assert driver.start(ONE).config["apart"] == []  # the trial was to blame, not the node
+
+
+def test_an_error_on_the_only_node_is_final(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=2, nodes=Nodes(1))
+    driver.fail(driver.start(ONE), RAISED)
+    assert driver.frozen(0).state == TrialState.FAIL
+
+
+def test_a_dead_worker_is_tried_again_elsewhere_too(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=1, nodes=Nodes(2))
+    driver.die(driver.start(ONE))
+    assert driver.start(TWO).config["apart"] == [f"id-of-{ONE}"]
+
+
+def test_a_node_where_trials_fail_that_go_well_elsewhere_gets_no_more(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=9, nodes=Nodes(3))
+    for _ in range(STRIKES):
+        driver.fail(driver.start(ONE), RAISED)
+        driver.train(driver.start(TWO), 0.5, 0.5, 0.5)
+    assert ("note", f"node {ONE} gets no more trials: they fail there") in driver.heard.events
+    order = driver.searcher.suggest("x")
+    assert isinstance(order, dict)
+    assert order["apart"] == [f"id-of-{ONE}"]
+    assert isinstance(driver.searcher.suggest("x"), dict)  # that is the place of all now
+    assert driver.bridge.health.room() == 8
+
+
+def test_a_full_disk_of_one_node_is_not_the_end(folder: Path) -> None:
+    driver = Driver(folder, small_space(), trials=3, nodes=Nodes(2))
+    driver.fail(driver.start(ONE), DISK_FULL, "No space left on device")
+    assert driver.stop.fault is None
+    assert "attempts" not in driver.frozen(0).user_attrs
+    again = driver.start(TWO)
+    assert (again.config["number"], again.config["apart"]) == (0, [f"id-of-{ONE}"])
+    driver.fail(again, DISK_FULL, "No space left on device")
+    assert driver.stop.fault == "disk full: No space left on device"
+
+
+def test_a_lost_node_is_not_held_against_its_trials(folder: Path) -> None:
+    """Not before a first report either."""
+    nodes = Nodes(1)
+    driver = Driver(folder, small_space(), trials=4, nodes=nodes)
+    for loss in range(MAX_LOSSES + 1):
+        address = nodes.join()
+        trial = driver.start(address)
+        assert trial.config["number"] == 0
+        nodes.lose(address)
+        driver.die(trial, "ActorUnavailableError: Socket closed")
+        if loss < MAX_LOSSES:
+            said = ("retried", 0, f"node lost: {address}; goes on elsewhere")
+            assert driver.heard.events[-1] == said
+            assert driver.frozen(0).user_attrs["losses"] == loss + 1
+            assert "attempts" not in driver.frozen(0).user_attrs
+    assert driver.frozen(0).state == TrialState.FAIL  # so many nodes are not lost by chance
+    assert driver.stop.fault is None
+
+
+def test_a_trial_whose_node_is_lost_as_it_starts(folder: Path) -> None:
+    nodes = Nodes(2)
+    driver = Driver(folder, small_space(), trials=1, nodes=nodes)
+    order = driver.searcher.suggest("x")
+    assert isinstance(order, dict)
+    nodes.lose(TWO)
+    driver.die(RayTrial(order))  # nothing is known of where it was
+    assert driver.heard.events[-1] == (
+        "retried", 0, "node lost: before the trial started; goes on elsewhere",
+    )  # fmt: skip
+
+
 # Reports and ends.
 
 
@@ -108,7 +434,7 @@ def test_a_second_driver_stops_the_search(event: str, folder: Path, driver: Driv
     driver.report(trial, 0.5)
     backend = JournalFileBackend(str(folder / "study.journal"))
     theirs = optuna.load_study(study_name=SEARCH, storage=JournalStorage(backend))
-    requeue(theirs, 0)
+    theirs._storage.set_trial_state_values(theirs.get_trials()[0]._trial_id, TrialState.WAITING)
     if event == "report":
         driver.report(trial, 0.6)
     elif event == "end":
@@ -254,25 +580,6 @@ def test_a_dead_worker_is_tried_again_a_few_times(driver: Driver) -> None:
     assert found.state == TrialState.FAIL
     assert found.user_attrs["stopped"] == "worker died: its process ended"
     assert driver.start().config["number"] == 1
-
-
-def test_a_lost_node_is_not_held_against_its_trials(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tune.searcher.node_lost", lambda address: address == "10.0.0.5")
-    trial = driver.start()
-    for loss in range(MAX_LOSSES):
-        trial.last_result["node_ip"] = "10.0.0.5"
-        driver.die(trial, "ActorUnavailableError: Socket closed")
-        said = ("retried", 0, "node lost: 10.0.0.5; goes on elsewhere")
-        assert driver.heard.events[-1] == said
-        trial = driver.start()
-        assert trial.config["number"] == 0
-        assert driver.frozen(0).user_attrs["losses"] == loss + 1
-        assert "attempts" not in driver.frozen(0).user_attrs
-    trial.last_result["node_ip"] = "10.0.0.5"
-    driver.die(trial)  # so many nodes are not lost by chance
-    assert driver.frozen(0).state == TrialState.FAIL
 
 
 def test_no_trial_is_blamed_for_the_death_of_ray(driver: Driver) -> None:
