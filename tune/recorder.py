@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from tune.cluster import kill_worker
 from tune.failures import OWNER_DIED, Fate, Streak, death, judge
+from tune.journal import AnotherWriter
 from tune.searcher import Bridge
 from tune.stop import GRACE, Stop
 from tune.study import WORKED, frozen_trial, record_report
@@ -162,6 +163,8 @@ def _full_disk_ends(stop: Stop) -> Iterator[None]:
     """What Ray calls for a result must not raise: it would wrap the error in one of its own."""
     try:
         yield
+    except AnotherWriter as error:
+        stop.fail(str(error))
     except OSError as error:
         if error.errno not in FULL:
             raise
