@@ -43,6 +43,9 @@ ENVIRONMENT = {
     "PYTHONIOENCODING": "utf-8",  # as the tests read it, whatever this machine's locale is
     # Ray gives way to everything else by 15: a busy test beside it would starve its workers.
     "RAY_worker_niceness": "0",
+    # Nor does Ray give up on what starts slowly.
+    "RAY_gcs_server_port_wait_time_s": "600",
+    "RAY_worker_register_timeout_seconds": "600",
 }
 GOOD = ["good", "great", "lovely", "warm", "quick", "fresh", "sturdy", "bright"]
 BAD = ["bad", "broken", "slow", "cold", "stale", "weak", "dull", "noisy"]

@@ -6,13 +6,14 @@ import gzip
 import importlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ray
 from conftest import reviews, write_csv
 from driving import write_space
+from ray._raylet import AuthenticationTokenLoader
 
 from lstmcls.artifact import NEEDED
 from lstmcls.cli import run
@@ -30,8 +31,23 @@ data: data
 
 
 @pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster's, which --address needs: a home without one is another fault."""
+    loader = AuthenticationTokenLoader.instance()
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "5" * 64)
+        loader.reset_cache()
+        yield
+    loader.reset_cache()
+
+
+@pytest.fixture
 def place(
-    tmp_path: Path, prepared_folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    prepared_folder: Path,
+    trained: Path,
+    token: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A working directory with good input of every kind, for a case to spoil."""
     monkeypatch.chdir(tmp_path)

@@ -232,13 +232,17 @@ def test_two_runs_side_by_side_do_not_mix(prepared: Prepared, tiny: TrainConfig)
 def test_the_best_weights_are_kept_and_not_the_last(
     metric: str, mode: str, prepared: Prepared, tiny: TrainConfig
 ) -> None:
-    # A rate that overshoots: the best report is not the last one.
-    config = dataclasses.replace(tiny, epochs=5, lr=3.0, schedule="constant", dropout=0.0)
-    state = _state(config, prepared)
-    reports = list(_fit(state, prepared, metric=metric, mode=mode))
-    values = [report.metrics()[metric] for report in reports]
-    best = values.index(max(values) if mode == "max" else min(values))
-    assert best < len(reports) - 1, "the run shows nothing; choose another rate"
+    # A rate that overshoots: of some seed, another one on another CPU, the best is not the last.
+    wild = dataclasses.replace(tiny, epochs=5, lr=3.0, schedule="constant", dropout=0.0)
+    for seed in range(20):
+        config = dataclasses.replace(wild, seed=seed)
+        state = _state(config, prepared)
+        reports = list(_fit(state, prepared, metric=metric, mode=mode))
+        values = [report.metrics()[metric] for report in reports]
+        best = values.index(max(values) if mode == "max" else min(values))
+        if best < len(reports) - 1:
+            break
+    assert best < len(reports) - 1
     assert state.best == reports[best]
     assert state.best_weights is not None
     model = _state(config, prepared).model

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ENVIRONMENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -334,8 +335,9 @@ def test_a_source_that_changes_while_it_is_read(tmp_path: Path) -> None:
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lstmcls.prepare", *map(str, arguments)],
+        env=ENVIRONMENT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=Path(__file__).parents[2],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -32,12 +33,14 @@ def test_one_run_from_the_command_line(
     assert "320 texts to train on, 40 to validate, 2 classes; variant plain, cpu" in lines[0]
     assert [line.split()[:2] for line in lines[1:3]] == [["epoch", "0.5"], ["epoch", "1"]]
     assert all("accuracy" in line and "F1" in line and "tokens/s" in line for line in lines[1:3])
-    assert lines[-1].endswith(f"python -m lstmcls.evaluate {out} {prepared_folder}")
+    evaluate = ["python", "-m", "lstmcls.evaluate", str(out), str(prepared_folder)]
+    assert lines[-1].endswith(shlex.join(evaluate))
     artifact = load_artifact(out)
     assert (artifact.config.variant, artifact.config.lr) == ("plain", 0.01)
     assert artifact.config.hidden_size == 8  # --set is over the file
     metrics = artifact.metrics
-    assert (metrics["threads"], metrics["device"]) == (THREADS, "cpu")
+    assert 1 <= metrics["threads"] <= THREADS  # as many as there are cores, where that is less
+    assert metrics["device"] == "cpu"
     assert [point["epoch"] for point in metrics["curve"]] == [0.5, 1.0]
     assert metrics["val"]["accuracy"] == max(p["val_accuracy"] for p in metrics["curve"])
     assert metrics["seconds"] > 0

@@ -176,7 +176,7 @@ def test_a_search_goes_on_with_the_data_that_it_began_with_alone(home: Path) -> 
 def away(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Where data may lie: a folder by its URI, and a bucket."""
     if request.param == "file":
-        yield Store(f"file://{tmp_path}/away")
+        yield Store((tmp_path / "away").as_uri())
         return
     with s3_server(tmp_path) as variables, environment(**variables):
         yield Store(f"s3://{new_bucket()}/away")
