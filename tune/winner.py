@@ -25,7 +25,7 @@ from lstmcls.metrics import METRICS, classification_metrics, confusion
 from lstmcls.model import LSTMClassifier
 from tune.checkpoints import load_weights, trial_folder
 from tune.confirm import LAST, LOOKED, Candidate, suggest_run
-from tune.intervals import bootstrap_mean
+from tune.intervals import agresti_coull, newcombe_paired
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.space import Objective, SearchSpace
@@ -220,7 +220,7 @@ def look_at_test(
     found: dict[str, Any] = {
         "rows": len(test),
         **classification_metrics(probabilities, test.labels),
-        "accuracy_interval": bootstrap_mean(right.astype(float)),
+        "accuracy_interval": agresti_coull(int(right.sum()), len(right)),
         "confusion": confusion(probabilities, test.labels),
     }
     if baseline is not None:
@@ -228,7 +228,7 @@ def look_at_test(
         difference = right.astype(float) - theirs
         found["baseline_accuracy"] = float(theirs.mean())
         found["difference"] = float(difference.mean())
-        found["difference_interval"] = bootstrap_mean(difference)
+        found["difference_interval"] = newcombe_paired(right, theirs)
     return found
 
 
