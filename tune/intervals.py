@@ -96,7 +96,7 @@ def square_and_add(
 
 
 def _hypotenuse(a: float, b: float, correlation: float) -> float:
-    return float(np.sqrt(max(0.0, a * a - 2 * correlation * a * b + b * b)))
+    return float(np.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0)))
 
 
 def row_mean(values: NDArray[Any], level: float = LEVEL) -> tuple[float, float, float]:
