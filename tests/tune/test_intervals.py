@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -34,12 +34,14 @@ def paired(both: int, ours: int, theirs: int, neither: int) -> tuple[NDArray[np.
 # A proportion.
 
 
+@settings(deadline=None)
 @given(COUNTS)
 def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
     theirs = stats.binomtest(*counts).proportion_ci(LEVEL, method="wilson")
     assert wilson(*counts) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(COUNTS, st.floats(0.5, 0.999))
 def test_a_proportion_lies_in_its_interval(counts: tuple[int, int], level: float) -> None:
     low, high = wilson(*counts, level)
@@ -96,6 +98,7 @@ def test_newcombe_of_the_paper() -> None:
     assert newcombe_paired(*paired(36, 12, 2, 0)) == pytest.approx((0.0569, 0.3404), abs=5e-5)
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.integers(0, 40)] * 4).filter(lambda counts: sum(counts) > 0))
 def test_the_difference_lies_in_its_interval_and_turns_with_the_sides(
     counts: tuple[int, int, int, int],
@@ -157,6 +160,7 @@ def test_coverage_of_a_mean_over_rows(name: str, rows: int) -> None:
     assert 0.925 <= ((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean() <= 0.99
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_mean_over_rows_is_never_surer_than_students(values: list[float]) -> None:
     mean, low, high = row_mean(np.array(values))
@@ -178,6 +182,7 @@ def test_mean_by_hand() -> None:
     assert half == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-6)  # t(0.975; 2)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_mean_is_scipys_t_interval(values: list[float]) -> None:
     mean, deviation, half = mean_interval(values)

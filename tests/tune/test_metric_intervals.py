@@ -86,7 +86,7 @@ CASES = st.integers(2, 4).flatmap(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(CASES, st.sampled_from(["accuracy", "precision", "recall", "f1"]))
 def test_no_answers_are_without_an_interval(
     case: tuple[int, list[int], list[int]], metric: str
