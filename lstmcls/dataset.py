@@ -9,22 +9,24 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 
+from lstmcls.characters import code_units, encode_characters, read_characters
 from lstmcls.cli import BadInput
 from lstmcls.splitting import FORMAT, SPLITS
-from lstmcls.tokenizer import load_tokenizer
+from lstmcls.tokenizer import encode, load_tokenizer
 
 # Rows are sorted by length inside windows of about this many batches, then batches are shuffled:
 # little padding, and still a different mix of rows in every batch of every epoch. Sorted less
@@ -32,17 +34,23 @@ from lstmcls.tokenizer import load_tokenizer
 WINDOW = 200
 FEWEST = 16  # rows that are worth a forward pass
 
+Number = TypeVar("Number", bound=np.generic)
+
 
 @dataclass(frozen=True)
 class TokenDataset:
     """Rows of token ids: row r is `ids[offsets[r]:offsets[r + 1]]`, its class `labels[r]`.
 
     ids: int16 or int32, all rows end to end; offsets: int64, rows + 1; labels: int32, rows.
+    characters: uint16, the UTF-16 code units of the normalized texts, with offsets of their own;
+    None where the data was prepared without them. A network does not read them.
     """
 
     ids: NDArray[np.signedinteger[Any]]
     offsets: NDArray[np.int64]
     labels: NDArray[np.int32]
+    characters: NDArray[np.uint16] | None = None
+    character_offsets: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +62,8 @@ class TokenDataset:
 
     @property
     def nbytes(self) -> int:
-        return self.ids.nbytes + self.offsets.nbytes + self.labels.nbytes
+        arrays = (self.ids, self.offsets, self.labels, self.characters, self.character_offsets)
+        return sum(each.nbytes for each in arrays if each is not None)
 
     def known(self, vocabulary: int, longest: int = 0) -> NDArray[np.bool_]:
         """Which ids [vocabulary] the rows hold in their first `longest` tokens; 0: in all."""
@@ -70,9 +79,11 @@ class TokenDataset:
 
     def chosen(self, rows: NDArray[np.integer[Any]]) -> TokenDataset:
         """A copy of the rows of these numbers, in their order."""
-        texts = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
-        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-        return TokenDataset(np.concatenate(texts), offsets, self.labels[rows])
+        ids, offsets = _gathered(self.ids, self.offsets, rows)
+        if self.characters is None or self.character_offsets is None:
+            return TokenDataset(ids, offsets, self.labels[rows])
+        characters = _gathered(self.characters, self.character_offsets, rows)
+        return TokenDataset(ids, offsets, self.labels[rows], *characters)
 
     def on(self, device: torch.device | str, longest: int = 0) -> Rows:
         """The arrays as tensors: views of the same memory on a CPU, one copy on a GPU.
@@ -90,12 +101,40 @@ class TokenDataset:
         return Rows(ids, offsets, labels, lengths)
 
 
-def unlabelled(rows: list[list[int]]) -> TokenDataset:
-    """Rows of ids, none of them empty, as a dataset; every label is 0."""
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
+def unlabelled(rows: list[list[int]], texts: Iterable[str] | None = None) -> TokenDataset:
+    """Rows of ids, none of them empty, as a dataset; every label is 0.
+
+    `texts`: of the same rows, as `encode_characters` gives them.
+    """
+    offsets = _ends(map(len, rows))
     ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(offsets[-1]))
-    return TokenDataset(ids, offsets, np.zeros(len(rows), dtype=np.int32))
+    labels = np.zeros(len(rows), dtype=np.int32)
+    if texts is None:
+        return TokenDataset(ids, offsets, labels)
+    return TokenDataset(ids, offsets, labels, *code_units([texts]))
+
+
+def tokenized(tokenizer: Tokenizer, texts: list[str], max_characters: int) -> TokenDataset:
+    """Raw texts as `prepare` would write them with this tokenizer, which cuts them; labels are 0.
+
+    `max_characters`: after which a text is cut; 0: without characters, as older data has none.
+    """
+    ids = encode(tokenizer, texts)
+    if not max_characters:
+        return unlabelled(ids)
+    return unlabelled(ids, encode_characters(tokenizer, texts, max_characters))
+
+
+def _gathered(
+    flat: NDArray[Number], offsets: NDArray[np.int64], rows: NDArray[np.integer[Any]]
+) -> tuple[NDArray[Number], NDArray[np.int64]]:
+    """A copy of these rows of a flat array, and its offsets."""
+    pieces = [flat[offsets[row] : offsets[row + 1]] for row in rows]
+    return np.concatenate([flat[:0], *pieces]), _ends(map(len, pieces))
+
+
+def _ends(lengths: Iterable[int]) -> NDArray[np.int64]:
+    return np.cumsum([0, *lengths], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -200,6 +239,11 @@ class Prepared:
         """Tokens after which a text was cut."""
         return int(self.info["max_length"])
 
+    @property
+    def max_characters(self) -> int:
+        """Characters after which a text was cut; 0 where the data was prepared without them."""
+        return int(self.info.get("max_characters", 0))
+
 
 def read_info(folder: Path) -> dict[str, Any]:
     """The dataset.json of a prepared folder.
@@ -276,7 +320,9 @@ def _read_split(path: Path, vocab_size: int, classes: int) -> TokenDataset:
     if labels.min() < 0 or labels.max() >= classes:
         raise BadInput(f"{path}: a label lies outside the {classes} classes of dataset.json")
     dtype = np.int16 if vocab_size <= 2**15 else np.int32
-    return TokenDataset(ids.astype(dtype), offsets - offsets[0], labels.astype(np.int32))
+    return TokenDataset(
+        ids.astype(dtype), offsets - offsets[0], labels.astype(np.int32), *read_characters(path)
+    )
 
 
 def _check_columns(path: Path, table: pa.Table) -> None:

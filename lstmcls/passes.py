@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
+from lstmcls.characters import A_TOKEN, encode_characters
 from lstmcls.cli import BadInput
 from lstmcls.labels import label_order
 from lstmcls.reading import Batch, Source
@@ -32,7 +33,9 @@ T = TypeVar("T")
 
 MANY_LABELS = 1000
 GROUP_ROWS = 16_384  # rows of one Parquet row group, at least
-SCHEMA = pa.schema({"input_ids": pa.list_(pa.int32()), "label": pa.int32()})
+SCHEMA = pa.schema(
+    {"input_ids": pa.list_(pa.int32()), "label": pa.int32(), "characters": pa.string()}
+)
 
 
 @dataclass(frozen=True)
@@ -189,11 +192,15 @@ def write(
         ):
             fate, done = seen.fate[rows], rows.stop
             kept = fate <= TEST
-            ids = encode(tokenizer, [text.strip() for text in compress(batch.texts, kept)])
+            found = [text.strip() for text in compress(batch.texts, kept)]
+            ids = encode(tokenizer, found)
+            characters = encode_characters(tokenizer, found, A_TOKEN * max_length)
             truncated += sum(len(row) > max_length for row in ids)
             for place, name in enumerate(SPLITS):
-                mine = [row[:max_length] for row in compress(ids, fate[kept] == place)]
-                tokens[name] += outputs[place].add(mine, seen.codes[rows][fate == place])
+                here = fate[kept] == place
+                mine = [row[:max_length] for row in compress(ids, here)]
+                labels = seen.codes[rows][fate == place]
+                tokens[name] += outputs[place].add(mine, labels, list(compress(characters, here)))
         if done != total:
             raise _changed(sources)
         for output in outputs:
@@ -208,12 +215,13 @@ class _Output:
         self.writer = writer
         self.waiting: list[pa.Table] = []
 
-    def add(self, ids: list[list[int]], labels: Array) -> int:
-        """Rows of ids with their (rows,) labels; returns the number of tokens."""
+    def add(self, ids: list[list[int]], labels: Array, characters: list[str]) -> int:
+        """Rows of ids with their (rows,) labels and texts; returns the number of tokens."""
         ends = np.cumsum([0, *map(len, ids)])
         flat = np.fromiter(chain.from_iterable(ids), np.int32, int(ends[-1]))
         lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat))
-        self.waiting.append(pa.table([lists, pa.array(labels, pa.int32())], schema=SCHEMA))
+        columns = [lists, pa.array(labels, pa.int32()), pa.array(characters, pa.string())]
+        self.waiting.append(pa.table(columns, schema=SCHEMA))
         if sum(table.num_rows for table in self.waiting) >= GROUP_ROWS:
             self.flush()
         return len(flat)

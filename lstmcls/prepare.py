@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstmcls import builtin, passes
+from lstmcls.characters import A_TOKEN
 from lstmcls.cli import OK, BadInput, Parser, nearest, run
 from lstmcls.columns import LABEL_NAMES, TEXT_NAMES
 from lstmcls.files import replacing_folder
@@ -93,6 +94,7 @@ def prepare(
                 "tokenizer": tokenizer,
                 "vocab_size": trained.get_vocab_size(),
                 "max_length": max_length,
+                "max_characters": A_TOKEN * max_length,
                 **_counts(survey),
                 "truncated_share": truncated / int(np.sum(survey.fate <= TEST)),
                 "tokens": tokens,
@@ -233,8 +235,9 @@ examples:
 
 Files end in {ENDINGS}.
 CSV and TSV need a header line; a field may hold delimiters and newlines inside "quotes".
-DIR gets train.parquet, val.parquet, test.parquet (input_ids, label), tokenizer.json and
-dataset.json. It is replaced only where it is empty or a prepared folder."""
+DIR gets train.parquet, val.parquet, test.parquet (input_ids, label, and characters: the
+normalized text), tokenizer.json and dataset.json. It is replaced only where it is empty or a
+prepared folder."""
 
 
 def _parser() -> argparse.ArgumentParser:

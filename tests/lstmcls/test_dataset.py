@@ -7,6 +7,7 @@ import shutil
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,13 @@ def test_a_prepared_folder_comes_back_as_its_parquet_files(
         assert [split.ids[a:b].tolist() for a, b in ends] == table["input_ids"]
         assert split.labels.tolist() == table["label"]
         assert split.ids.dtype == np.int16
-        assert split.nbytes == sum(a.nbytes for a in (split.ids, split.offsets, split.labels))
+        units, ends_of_texts = split.characters, split.character_offsets
+        assert units is not None
+        assert ends_of_texts is not None
+        ends = pairwise(ends_of_texts)
+        assert ["".join(map(chr, units[a:b])) for a, b in ends] == table["characters"]
+        arrays = (split.ids, split.offsets, split.labels, units, ends_of_texts)
+        assert split.nbytes == sum(array.nbytes for array in arrays)
 
 
 def test_test_is_not_read_unless_asked_for(prepared_folder: Path) -> None:

@@ -81,6 +81,7 @@ def test_the_folder_is_as_promised(tmp_path: Path) -> None:
     schema = pq.read_schema(out / "train.parquet")
     assert schema.field("input_ids").type == pa.list_(pa.int32())
     assert schema.field("label").type == pa.int32()
+    assert schema.field("characters").type == pa.string()
     assert told["format"] == 1
     assert told["labels"] == ["0", "1"]
     assert [told["rows"][s] for s in SPLITS] == [80, 10, 10]
