@@ -61,7 +61,7 @@ class NgramEvidence(nn.Module):
 
         `counted`: labels [B] of texts that are themselves among the counted, as in training.
         """
-        index = torch.cat([self.index[hashed] for hashed in _hashes(ids, self.longest)], dim=1)
+        index = torch.cat([self.index[hashed] for hashed in hashes(ids, self.longest)], dim=1)
         present = torch.cat([real[:, n:] for n in range(self.longest)], dim=1)
         counts = functional.embedding(index, self.counts)
         if counted is not None:
@@ -122,7 +122,7 @@ def _distinct(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     return distinct
 
 
-def _hashes(ids: _Ids, longest: int) -> Iterator[_Ids]:
+def hashes(ids: _Ids, longest: int) -> Iterator[_Ids]:
     """Slots of the n-grams of 1, 2, ... `longest` tokens that start at each place of `ids`."""
     hashed = ids
     for n in range(1, longest + 1):
@@ -141,6 +141,6 @@ def ngrams_of(
         offsets = texts.offsets[start : end + 1]
         ids = texts.ids[offsets[0] : offsets[-1]].astype(np.int64)
         rows = np.repeat(np.arange(start, end), np.diff(offsets))
-        for n, hashed in enumerate(_hashes(ids, longest)):
+        for n, hashed in enumerate(hashes(ids, longest)):
             within = rows[: len(hashed)] == rows[n:]
             yield rows[: len(hashed)][within], hashed[within]
