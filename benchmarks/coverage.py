@@ -39,7 +39,7 @@ from tune.intervals import agresti_coull, mean_interval
 from tune.run_folder import RunFolder
 from tune.space import load_space
 from tune.study import CONFIRMATION, SEARCH, read_study
-from tune.winner import confirmed
+from tune.winner import of_candidate
 
 FIGURES = ("accuracy", "f1", "difference")
 Row = tuple[str, str]  # a text and its label
@@ -123,7 +123,7 @@ def baseline_of(path: Path, to: Path) -> Artifact | None:
     other = next((candidate for candidate in ranked[1:] if candidate.baseline), None)
     if other is None:
         return None
-    network = confirmed(run, space, other, confirmation)
+    network = next(of_candidate(run, space, other, confirmation))
     save_artifact(
         to,
         weights=load_weights(network.folder, network.report["step"]),

@@ -28,15 +28,13 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 STRENGTHS = (4.0, 16.0, 64.0)  # the inverse of the regularization; held-out rows choose
-MOST_KEPT, MOST_WEIGHTS = (
-    2**19,
-    2**22,
-)  # n-grams, of which the most frequent are kept; times classes
+MOST_KEPT = 2**19  # n-grams, of which the most frequent are kept
+MOST_WEIGHTS = 2**22  # the same, times the classes
 # What training may take: of more rows some are drawn.
 MOST_GRAMS = 2**27  # n-grams counted; a million take a third of a second
-MOST_ENTRIES = 2**25  # different n-grams of all rows, 28 bytes each;
-FEW_CLASSES = 8  # fewer of them where there are more classes, each of which takes a tenth of a
-# microsecond for each entry
+MOST_ENTRIES = 2**25  # different n-grams of all rows, 28 bytes each
+# Fewer of them where there are more classes, each of which takes a tenth of a microsecond an entry.
+FEW_CLASSES = 8
 
 
 class LinearModel(nn.Module):
@@ -181,15 +179,6 @@ def chosen_linear(
         found, key=lambda pair: (np.isnan(pair[1][name]), sign * pair[1][name], pair[1]["loss"])
     )
     return model, {**reached, "train_rows": len(problem.labels), "val_rows": len(val)}
-
-
-def linear_metrics(
-    train: TokenDataset, val: TokenDataset, classes: int, metric: str, mode: str
-) -> dict[str, float]:
-    """What `chosen_linear` reaches on `val`; empty where all of `train` is one class."""
-    if len(np.unique(train.labels)) < 2:
-        return {}
-    return chosen_linear(train, val, classes, metric, mode)[1]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def model_card(
         "The best report of the training was chosen by these figures, so they are a little "
         "better than those to expect on new texts. "
         f"{_per_class_note(metrics)}",
-        *_linear(metrics.get("linear")),
+        *_linear(metrics),
         *_per_class(metrics.get("per_class")),
         "## Data",
         _table(("property", "value"), _flat(data, without={"labels", "sources", "format"})),
@@ -109,13 +109,30 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _linear(linear: Mapping[str, Any] | None) -> list[str]:
+def linear_verdict(test: Mapping[str, Any]) -> str:
+    """Which of the two is better, if that is sure; `test` as in `linear` of metrics.json."""
+    low, high = test["difference_interval"]
+    if low > 0:
+        return "the winner is better"
+    return "the linear model is better" if high < 0 else "neither is surely better"
+
+
+def _linear(metrics: Mapping[str, Any]) -> list[str]:
+    linear = metrics.get("linear")
     if not linear:
         return []
-    return [
+    said = (
         "For comparison, TF-IDF of n-grams with logistic regression on the same split: accuracy "
         f"{_figure(linear['accuracy'])}, F1 {_figure(linear['f1'])}."
-    ]
+    )
+    if test := linear.get("test"):
+        said += (
+            f" On the test split: accuracy {_figure(test['accuracy'])}; this model's minus that: "
+            f"{test['difference']:+.4f}, {metrics['level']:.0%} interval "
+            f"{_interval(test['difference_interval'], '+.4f')}, paired by text: "
+            f"{linear_verdict(test)}."
+        )
+    return [said]
 
 
 def _confirmed(metrics: Mapping[str, Any]) -> list[str]:

@@ -11,13 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
 from lstmcls.artifact import add_metrics
 from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
-from lstmcls.linear import linear_metrics
+from lstmcls.linear import chosen_linear
 from tune import confirm, winner
 from tune.budget import left, used_up
 from tune.data import data_digest
@@ -65,7 +66,7 @@ class Outcome:
     test: dict[str, Any] | None
     interrupted: bool
     unconfirmed: list[int] = field(default_factory=list)  # chosen trials of which no run ended
-    linear: dict[str, float] = field(default_factory=dict)  # of `linear_metrics`; empty: none
+    linear: dict[str, Any] = field(default_factory=dict)  # of `linear_baseline`
 
 
 class Session:
@@ -120,6 +121,7 @@ class Session:
         candidates: list[confirm.Candidate] = []
         found: winner.Winner | None = None
         test: dict[str, Any] | None = None
+        look: winner.TestLook | None = None
         try:
             self._search()
             if self.space.confirm.top and not self._interrupted:
@@ -145,16 +147,18 @@ class Session:
             baseline = next((c for c in candidates[1:] if c.baseline), None)
             other = self._confirmed(baseline) if baseline else None
             looks = winner.count_looks(self.confirmation, found)
-            test = winner.look_at_test(found, other, self.prepared, self.share) | {"looks": looks}
+            look = winner.look_at_test(found, other, self.prepared, self.share)
+            test = look.figures | {"looks": looks}
         extra: dict[str, Any] = {"objective": self.space.objective.metric}
         if test is not None:
             confirmation = [candidate.summary() for candidate in candidates]
             extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
-        linear: dict[str, float] = {}
+        linear: dict[str, Any] = {}
         if not self._interrupted:  # after the winner is written, which it must not cost
-            linear = linear_baseline(self.prepared, self.space.objective, self.display.note)
+            objective, note = self.space.objective, self.display.note
+            linear = linear_baseline(self.prepared, objective, note, look)
         if linear:
             winner.write_best_config(self.run, found, extra | {"linear": linear})
             add_metrics(self.run.best, {"linear": linear}, title=self.run.name)
@@ -288,15 +292,31 @@ class Session:
 
 
 def linear_baseline(
-    prepared: Prepared, objective: Objective, note: Callable[[str], None]
-) -> dict[str, float]:
-    """`linear_metrics` for the end of a search, which it must not cost: a fault is a `note`."""
+    prepared: Prepared,
+    objective: Objective,
+    note: Callable[[str], None],
+    look: winner.TestLook | None = None,
+) -> dict[str, Any]:
+    """A linear model on the same rows, for the end of a search, which it must not cost.
+
+    What it reaches on the validation rows (`chosen_linear`) and, where the winner was judged on
+    the test rows, `test`: its accuracy there, and the winner's minus it. A fault is a `note`, and
+    the answer is empty, as it is where all training rows are of one class.
+    """
     note("a linear model is trained, to compare with; Ctrl-C leaves it out")
-    splits = prepared.splits
+    train, val = prepared.splits["train"], prepared.splits["val"]
     try:
-        return linear_metrics(
-            splits["train"], splits["val"], len(prepared.labels), objective.metric, objective.mode
+        if len(np.unique(train.labels)) < 2:
+            return {}
+        model, found = chosen_linear(
+            train, val, len(prepared.labels), objective.metric, objective.mode
         )
+        if look is None:
+            return dict(found)
+        log_probabilities = model.logits(look.rows)
+        right = log_probabilities.argmax(axis=1) == look.rows.labels
+        difference = winner.difference_of_accuracies(look, log_probabilities)
+        return found | {"test": {"accuracy": float(right.mean()), **difference}}
     except KeyboardInterrupt:
         note("the linear model is left out: interrupted")
     except Exception as error:

@@ -13,7 +13,7 @@ import pandas as pd
 from lstmcls.artifact import Artifact
 from lstmcls.config import FIELDS, VARIANTS, TrainConfig, variant_title
 from lstmcls.dataset import Prepared, unlabelled
-from lstmcls.model_card import looks
+from lstmcls.model_card import linear_verdict, looks
 from tune.ablation import SWITCHES, ablation_text, analyse
 from tune.confirm import Candidate
 from tune.intervals import LEVEL, mean_interval
@@ -30,6 +30,7 @@ def summary(outcome: Outcome) -> str:
     metric = space.objective.metric
     assert winner is not None
     lines = [
+        *_warning(outcome),
         f"winner:  trial {winner.trial}, {variant_title(winner.config.variant)}",
         f"         {_settings(space, winner.config)}",
         f"{metric}: {winner.report['objective']:.4f} at epoch {winner.report['epoch']:g} "
@@ -39,11 +40,10 @@ def summary(outcome: Outcome) -> str:
         more = "; more --minutes go on with it" if space.budget.minutes else ""
         none = f"none of its runs came to its end{more}"
         why = none if space.confirm.top else "off"
-        return "\n".join([*lines, f"confirmation: {why}", *_linear_line(outcome)])
+        return "\n".join([*lines, f"confirmation: {why}", *_linear_lines(outcome)])
     lines.append(f"confirmed on fresh seeds, {metric}, mean ± half of its {LEVEL:.0%} interval:")
     lines += [_candidate_line(candidate) for candidate in outcome.candidates]
     lines += [f"  trial {n}: none of its runs came to its end" for n in outcome.unconfirmed]
-    lines += _linear_line(outcome)
     if outcome.test is not None:
         test = outcome.test
         low, high = test["accuracy_interval"]
@@ -53,7 +53,10 @@ def summary(outcome: Outcome) -> str:
         )
         name = metric.removeprefix("val_")
         if name != "accuracy":
-            lines.append(f"test {name}: {test[name]:.4f}")
+            low, high = test[f"{name}_interval"]
+            lines.append(
+                f"test {name}: {test[name]:.4f}, {LEVEL:.0%} interval {low:.4f} to {high:.4f}"
+            )
         if "difference" in test:
             low, high = test["difference_interval"]
             lines.append(
@@ -61,7 +64,7 @@ def summary(outcome: Outcome) -> str:
                 f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example, "
                 "the trainings' seeds not covered)"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_linear_lines(outcome)])
 
 
 def _which(outcome: Outcome) -> str:
@@ -84,21 +87,39 @@ def _settings(space: SearchSpace, config: TrainConfig) -> str:
     )
 
 
-def _linear_line(outcome: Outcome) -> list[str]:
-    """What a linear model reaches, and whether that is more than the winner does."""
+def _linear_lines(outcome: Outcome) -> list[str]:
+    """What a linear model reaches; where test rows were judged, they alone say which is better."""
     if not outcome.linear:
         return []
     objective, winner = outcome.space.objective, outcome.winner
     assert winner is not None
     value = outcome.linear[objective.metric.removeprefix("val_")]
-    ours = winner.report["objective"]
-    if outcome.candidates:
-        ours = outcome.candidates[0].summary()["mean"]
-    # As they are shown: what looks the same is not called better.
-    better = objective.better(round(value, 4), round(ours, 4))
+    line = f"a linear model (TF-IDF, logistic regression), {objective.metric}: {value:.4f}"
+    test = outcome.linear.get("test")
+    if test is None:
+        ours = winner.report["objective"]
+        if outcome.candidates:
+            ours = outcome.candidates[0].summary()["mean"]
+        # As they are shown: what looks the same is not called better.
+        better = objective.better(round(value, 4), round(ours, 4))
+        return [line + ", better than the winner" * better]
+    low, high = test["difference_interval"]
     return [
-        f"a linear model (TF-IDF, logistic regression), {objective.metric}: {value:.4f}"
-        + ", better than the winner" * better
+        line,
+        f"test accuracy against the linear model's {test['accuracy']:.4f}: "
+        f"{test['difference']:+.4f}, {LEVEL:.0%} interval {low:+.4f} to {high:+.4f} "
+        f"(paired by example): {linear_verdict(test)}",
+    ]
+
+
+def _warning(outcome: Outcome) -> list[str]:
+    """What comes before all else: the search was not worth its time."""
+    test = outcome.linear.get("test")
+    if test is None or test["difference_interval"][1] >= 0:
+        return []
+    return [
+        "a linear model, trained in seconds, is better than this winner on the test texts; a "
+        "longer search, or other settings, may change that"
     ]
 
 

@@ -25,7 +25,8 @@ from lstmcls.metrics import METRICS, classification_metrics, confusion
 from lstmcls.model import LSTMClassifier
 from tune.checkpoints import load_weights, trial_folder
 from tune.confirm import LAST, LOOKED, Candidate, suggest_run
-from tune.intervals import agresti_coull, newcombe_paired
+from tune.intervals import newcombe_paired
+from tune.metric_intervals import metric_interval
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.space import Objective, SearchSpace
@@ -189,6 +190,13 @@ def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> 
     if "linear" in extra:
         value = extra["linear"][metric.removeprefix("val_")]
         head += f"# {metric} of a linear model (TF-IDF, logistic regression): {value:.4f}\n"
+        if test := extra["linear"].get("test"):
+            low, high = test["difference_interval"]
+            head += (
+                f"# test accuracy of the linear model {test['accuracy']:.4f}; the winner's minus "
+                f"this: {test['difference']:+.4f}, {extra['level']:.0%} interval "
+                f"[{low:+.4f}, {high:+.4f}], paired by text\n"
+            )
     with replacing(run.best_config) as path:
         path.write_text(head + winner.config.to_yaml(), encoding="utf-8")
 
@@ -207,29 +215,50 @@ def count_looks(confirmation: optuna.Study, winner: Winner) -> int:
     return len(looked)
 
 
+@dataclass(frozen=True)
+class TestLook:
+    """What the winner says of the test rows, and the figures of it for metrics.json."""
+
+    __test__ = False  # for pytest: no test
+
+    rows: TokenDataset
+    probabilities: NDArray[np.float32]  # (rows, classes)
+    figures: dict[str, Any]
+
+
 def look_at_test(
     winner: Winner, baseline: Winner | None, prepared: Prepared, share: Share
-) -> dict[str, Any]:
-    """The winner on test data, for the only time: metrics, the interval of its accuracy.
+) -> TestLook:
+    """The winner on test data, for the only time: the METRICS, each with its interval.
 
-    With a baseline, also the difference of accuracies, paired by example.
+    With a baseline, also the difference of accuracies, paired by row.
     """
     test = load_prepared(prepared.folder, ("test",)).splits["test"]
     probabilities = _probabilities(winner, prepared, test, share)
-    right = probabilities.argmax(axis=1) == test.labels
     found: dict[str, Any] = {
         "rows": len(test),
         **classification_metrics(probabilities, test.labels),
-        "accuracy_interval": agresti_coull(int(right.sum()), len(right)),
         "confusion": confusion(probabilities, test.labels),
     }
+    for metric in METRICS:
+        _, *interval = metric_interval(metric, probabilities, test.labels)
+        found[f"{metric}_interval"] = interval
+    look = TestLook(test, probabilities, found)
     if baseline is not None:
-        theirs = _probabilities(baseline, prepared, test, share).argmax(axis=1) == test.labels
-        difference = right.astype(float) - theirs
-        found["baseline_accuracy"] = float(theirs.mean())
-        found["difference"] = float(difference.mean())
-        found["difference_interval"] = newcombe_paired(right, theirs)
-    return found
+        theirs = _probabilities(baseline, prepared, test, share)
+        found["baseline_accuracy"] = float((theirs.argmax(axis=1) == test.labels).mean())
+        found |= difference_of_accuracies(look, theirs)
+    return look
+
+
+def difference_of_accuracies(look: TestLook, theirs: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """The winner's test accuracy minus that of `theirs` (rows, classes), with its interval."""
+    labels = look.rows.labels
+    ours, others = (p.argmax(axis=1) == labels for p in (look.probabilities, theirs))
+    return {
+        "difference": float(ours.mean() - others.mean()),
+        "difference_interval": newcombe_paired(ours, others),
+    }
 
 
 def _probabilities(

@@ -21,7 +21,7 @@ from torch import Tensor
 from lstmcls import linear
 from lstmcls.cli import BadInput
 from lstmcls.dataset import Prepared, TokenDataset, unlabelled
-from lstmcls.linear import LinearModel, chosen_linear, fit_linear, linear_metrics
+from lstmcls.linear import LinearModel, chosen_linear, fit_linear
 
 TOLERANCE = 1e-5  # of log P, float32
 
@@ -63,7 +63,7 @@ def test_it_learns_and_the_best_strength_is_kept(
 ) -> None:
     train, val = prepared.splits["train"], prepared.splits["val"]
     for data in (train, without_characters(train)):
-        found = linear_metrics(data, val, 2, metric, mode)
+        _, found = chosen_linear(data, val, 2, metric, mode)
         assert found["accuracy"] > 0.9
         assert found["loss"] < 0.4
         assert found["train_rows"] == len(train)
@@ -98,11 +98,11 @@ def test_log_probabilities_sum_to_one(model: LinearModel, prepared: Prepared) ->
 
 def test_a_class_that_is_not_trained_is_never_likely() -> None:
     train = labelled([[1, 2], [3, 4]] * 5, [0, 2] * 5)
-    found = linear_metrics(train, labelled([[1, 2], [3, 4], [5]], [0, 2, 1]), 3, "val_loss", "min")
+    val = labelled([[1, 2], [3, 4], [5]], [0, 2, 1])
+    _, found = chosen_linear(train, val, 3, "val_loss", "min")
     assert found["accuracy"] == pytest.approx(2 / 3, abs=1e-6)
     assert np.exp(fit_linear(train, 3, 4.0).logits(train))[:, 1].max() < 0.15
     one = labelled([[2]], [0])
-    assert linear_metrics(one, train, 3, "val_loss", "min") == {}
     assert fit_linear(one, 3, 4.0).logits(train).argmax(axis=1).tolist() == [0] * 10
 
 
@@ -222,11 +222,11 @@ def test_of_too_many_ngrams_rows_are_drawn(
     train, val = prepared.splits["train"], prepared.splits["val"]
     whole = linear._Problem.of(train, 2).x.nnz
     monkeypatch.setattr(linear, limit, whole // 2)
-    found = linear_metrics(train, val, 2, "val_loss", "min")
+    _, found = chosen_linear(train, val, 2, "val_loss", "min")
     assert len(train) // 8 < found["train_rows"] < len(train) * 3 // 4
     assert found["accuracy"] > 0.8
     problem = linear._Problem.of(train, 2)
     assert problem.x.nnz < whole
     assert set(problem.labels.tolist()) == {0, 1}
     monkeypatch.setattr(linear, "MOST_GRAMS", 1)
-    assert linear_metrics(train, val, 2, "val_loss", "min").get("train_rows", 1) == 1
+    assert chosen_linear(train, val, 2, "val_loss", "min")[1]["train_rows"] == 1

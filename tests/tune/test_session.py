@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import finished, in_memory, small_space
 
@@ -24,6 +26,7 @@ from tune.run_folder import RunFolder
 from tune.session import Outcome, Session
 from tune.space import Objective, SearchSpace
 from tune.study import CONFIRMATION, SEARCH, open_study
+from tune.winner import TestLook
 
 folder = pytest.fixture(in_memory)
 BUDGET = {"trials": 2, "minutes": 1e-4}  # both used up: neither study is asked for more
@@ -78,7 +81,7 @@ def test_the_winner_is_whole_before_a_linear_model_is_trained(
         raise SystemExit(-9)
 
     with monkeypatch.context() as killed:
-        killed.setattr(session, "linear_metrics", dies)
+        killed.setattr(session, "chosen_linear", dies)
         with pytest.raises(SystemExit):
             sitting.conduct()
     before = load_artifact(run.best)
@@ -111,10 +114,31 @@ def test_a_linear_model_that_fails_is_left_out(
         raise fault
 
     notes: list[str] = []
-    assert session.linear_baseline(prepared, Objective(), notes.append)["accuracy"] > 0.5
-    monkeypatch.setattr(session, "linear_metrics", failing)
+    found = session.linear_baseline(prepared, Objective(), notes.append)
+    assert found["accuracy"] > 0.5
+    assert "test" not in found
+    monkeypatch.setattr(session, "chosen_linear", failing)
     assert session.linear_baseline(prepared, Objective(), notes.append) == {}
     assert notes[-1].endswith(said)
+
+
+def test_the_linear_model_is_judged_on_the_same_test_rows(prepared: Prepared) -> None:
+    rows = prepared.splits["test"]
+    probabilities = np.full((len(rows), 2), 0.5, np.float32)
+    probabilities[np.arange(len(rows)), rows.labels] += 0.1
+    probabilities[:4] = 1 - probabilities[:4]  # four of them wrong
+    look = TestLook(rows, probabilities, {})
+    found = session.linear_baseline(prepared, Objective(), print, look)["test"]
+    assert found["difference"] == pytest.approx(1 - 4 / len(rows) - found["accuracy"])
+    low, high = found["difference_interval"]
+    assert -1 < low < found["difference"] < high < 1
+
+
+def test_without_two_classes_there_is_no_linear_model(prepared: Prepared) -> None:
+    train = prepared.splits["train"]
+    alone = dataclasses.replace(train, labels=np.zeros_like(train.labels))
+    one = dataclasses.replace(prepared, splits={**prepared.splits, "train": alone})
+    assert session.linear_baseline(one, Objective(), print) == {}
 
 
 class Ended:

@@ -83,8 +83,9 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
     cut = summary(outcome(prepared, candidates=candidates, unconfirmed=[5]))
     assert "\n  trial 5: none of its runs came to its end" in cut
     asked = small_space(objective="val_f1")
-    text = summary(outcome(prepared, space=asked, candidates=candidates, test={**test, "f1": 0.75}))
-    assert "\ntest f1: 0.7500\n" in text
+    test |= {"f1": 0.75, "f1_interval": (0.7, 0.78)}
+    text = summary(outcome(prepared, space=asked, candidates=candidates, test=test))
+    assert "\ntest f1: 0.7500, 95% interval 0.7000 to 0.7800\n" in text
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,27 @@ def test_a_linear_model_is_shown_beside_it(prepared: Prepared, value: float, bet
     for changes in ({}, {"candidates": candidates}):
         text = summary(outcome(prepared, linear={"accuracy": value, "loss": 0.4}, **changes))
         assert shown in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict"),
+    [
+        ((-0.02, 0.04), "neither is surely better"),
+        ((0.01, 0.03), "the winner is better"),
+        ((-0.05, -0.01), "the linear model is better"),
+    ],
+)
+def test_test_rows_say_whether_the_linear_model_is_better(
+    prepared: Prepared, ends: tuple[float, float], verdict: str
+) -> None:
+    judged = {"accuracy": 0.8, "difference": sum(ends) / 2, "difference_interval": ends}
+    linear = {"accuracy": 0.99, "loss": 0.4, "test": judged}
+    lines = summary(outcome(prepared, linear=linear)).splitlines()
+    assert "a linear model (TF-IDF, logistic regression), val_accuracy: 0.9900" in lines
+    assert lines[-1].startswith("test accuracy against the linear model's 0.8000: ")
+    assert lines[-1].endswith(f"(paired by example): {verdict}")
+    first = "a linear model, trained in seconds, is better than this winner on the test texts"
+    assert lines[0].startswith(first) == (verdict == "the linear model is better")
 
 
 def test_a_winner_that_is_the_baseline_is_compared_with_nothing(prepared: Prepared) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lstmcls.config import variant_title
-from lstmcls.model_card import looks
+from lstmcls.model_card import linear_verdict, looks
 from tune.confirm import choose_candidates, rank_candidates
 from tune.intervals import LEVEL
 from tune.report.page import (
@@ -99,7 +99,10 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
         )  # fmt: skip
         if (name := record.objective.metric.removeprefix("val_")) != "accuracy":
             title = metric_title(record.objective).replace("validation", "test")
-            yield _merit(title, number(test.get(name)), math.nan, "of the same look")
+            rest = "of the same look"
+            if (ends := test.get(f"{name}_interval")) and None not in ends:  # earlier: without
+                rest = f"{LEVEL:.0%} interval {interval_text(ends)}"
+            yield _merit(title, number(test.get(name)), math.nan, rest)
         if "difference" in test:
             rest = f"{LEVEL:.0%} interval {interval_text(test['difference_interval'], '+')}"
             title = f"test accuracy against the baseline's {test['baseline_accuracy']:.4f}"
@@ -107,6 +110,11 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
             yield _merit(title, shown, math.nan, f"{rest}, paired by text")
         elif any(c["baseline"] for c in candidates[:1]):
             yield _merit("against the baseline", "–", math.nan, "the winner is the baseline itself")
+    if test := (linear or {}).get("test"):
+        rest = f"{LEVEL:.0%} interval {interval_text(test['difference_interval'], '+')}"
+        title = f"test accuracy against the linear model's {test['accuracy']:.4f}"
+        shown = f"{test['difference']:+.4f}"
+        yield _merit(title, shown, math.nan, f"{rest}, paired by text: {linear_verdict(test)}")
 
 
 def _merit(title: str, value: float | str, half_width: float, rest: str) -> str:
