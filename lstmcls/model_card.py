@@ -48,7 +48,7 @@ def model_card(
         f"- Only the first {escaped(metrics.get('max_length'))} tokens of a text are read.\n"
         "- Every text gets one of the classes above, also one that fits none of them.\n"
         "- Texts unlike the training data (other language, subject or time) may be classified "
-        "badly, with a high probability all the same: the probabilities are not calibrated.\n"
+        "badly, with a high probability all the same.\n"
         "- What is unjust or one-sided in the training data is likely so in the predictions.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -97,7 +97,8 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
         "## Metrics on the test split",
         f"{test['rows']:,} texts, {looks(test)}, when everything had been chosen.",
         _metrics(test),
-        f"{level} interval of the accuracy: {_interval(test['accuracy_interval'], '.4f')}.",
+        f"{level} interval of the accuracy: {_interval(test['accuracy_interval'], '.4f')}."
+        + _calibrated(test),
     ]
     if "difference" in test:
         parts[-1] += (
@@ -107,6 +108,16 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
             "covers the choice of the texts, not the seeds of the two trainings."
         )
     return parts
+
+
+def _calibrated(test: Mapping[str, Any]) -> str:
+    if "calibration_error" not in test:  # of an earlier version
+        return ""
+    return (
+        " The probability of the predicted class is off by "
+        f"{_figure(test['calibration_error'])} on average (expected calibration error, "
+        f"15 bins of equally many texts); Brier score {_figure(test['brier'])}."
+    )
 
 
 def linear_verdict(test: Mapping[str, Any]) -> str:

@@ -6,9 +6,11 @@ the design of a survey makes the difference). Accuracy has n of n rows; F1 of a 
 one rule holds up to 1 itself, where resampling finds no spread and a bootstrap says 1 to 1. It
 needs no seed, and no thousand resamples.
 
-The tests measure what holds: with 5 rows of every class or more, coverage is 0.93 to 0.99. Macro
-F1 and precision themselves are too low where a class has one or two rows, and so are their
-intervals. That of ROC AUC is wider than it need be near 1.
+How often they hold was measured on drawn classifiers with 20 to 1,000 rows and 5 rows of every
+class or more: accuracy, precision, recall and F1 0.93 to 0.99, their differences 0.94 and more; of
+the loss 0.88 with 20 rows, 0.93 to 0.98 from 50 on; of ROC AUC 0.92 and more, mostly wider than it
+need be. Macro F1 and precision themselves are too low where a class has one or two rows, and so
+are their intervals (0.85).
 """
 
 from __future__ import annotations

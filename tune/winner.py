@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from safetensors import SafetensorError
 
 from lstmcls.artifact import read_metrics, save_artifact
+from lstmcls.calibration import brier_score, expected_calibration_error
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, TokenDataset, load_prepared
@@ -229,7 +230,7 @@ class TestLook:
 def look_at_test(
     winner: Winner, baseline: Winner | None, prepared: Prepared, share: Share
 ) -> TestLook:
-    """The winner on test data, for the only time: the METRICS, each with its interval.
+    """The winner on test data, for the only time: the METRICS, each with its interval, calibration.
 
     With a baseline, also the difference of accuracies, paired by row.
     """
@@ -238,6 +239,8 @@ def look_at_test(
     found: dict[str, Any] = {
         "rows": len(test),
         **classification_metrics(probabilities, test.labels),
+        "brier": brier_score(probabilities, test.labels),
+        "calibration_error": expected_calibration_error(probabilities, test.labels),
         "confusion": confusion(probabilities, test.labels),
     }
     for metric in METRICS:

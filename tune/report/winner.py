@@ -103,6 +103,10 @@ def _merits(record: Record, candidates: list[dict[str, Any]]) -> Iterator[str]:
             if (ends := test.get(f"{name}_interval")) and None not in ends:  # earlier: without
                 rest = f"{LEVEL:.0%} interval {interval_text(ends)}"
             yield _merit(title, number(test.get(name)), math.nan, rest)
+        if "calibration_error" in test:
+            rest = "on average, of the predicted class's; Brier score " + f"{test['brier']:.4f}"
+            title = "test probabilities are off by"
+            yield _merit(title, test["calibration_error"], math.nan, rest)
         if "difference" in test:
             rest = f"{LEVEL:.0%} interval {interval_text(test['difference_interval'], '+')}"
             title = f"test accuracy against the baseline's {test['baseline_accuracy']:.4f}"
