@@ -16,6 +16,7 @@ from lstmcls.cli import RunFailed
 from lstmcls.config import TrainConfig, load_config
 from lstmcls.dataset import Prepared
 from lstmcls.fit import TrainingState
+from lstmcls.metrics import METRICS
 from lstmcls.model import LSTMClassifier
 from tune import session
 from tune.checkpoints import Checkpoints, trial_folder
@@ -233,6 +234,10 @@ def test_of_a_confirmed_winner_too_another_report_takes_the_place(
     assert outcome.winner is not None
     assert (outcome.winner.trial, outcome.winner.report["objective"]) == (0, 0.7)
     assert outcome.test is not None
+    for metric in METRICS:
+        low, high = outcome.test[f"{metric}_interval"]
+        assert low <= outcome.test[metric] <= high
+    assert 0 < outcome.test["calibration_error"] < outcome.test["brier"] < 2
     assert "trial 0 at epoch 1 takes its place" in said
 
 
