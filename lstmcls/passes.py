@@ -182,7 +182,11 @@ def write(
     tokens, truncated = dict.fromkeys(SPLITS, 0), 0
     with ExitStack() as stack:
         outputs = [
-            _Output(stack.enter_context(pq.ParquetWriter(folder / f"{name}.parquet", SCHEMA)))
+            _Output(
+                stack.enter_context(
+                    pq.ParquetWriter(folder / f"{name}.parquet", SCHEMA, compression="zstd")
+                )
+            )
             for name in SPLITS
         ]
         total, done = len(seen.fate), 0
