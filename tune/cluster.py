@@ -10,19 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import ray
 from ray._private import node as ray_node
 from ray._private import ray_constants, services
 from ray.exceptions import AuthenticationError
 
-from lstmcls.cli import BadInput
+from lstmcls.cli import BadInput, RunFailed
 from tune.auth import make_token, require_token
 from tune.resources import Node
 from tune.stop import in_main_thread
 
 REACH = 10.0  # seconds in which a cluster's head must answer; Ray itself would try for minutes
+STARTS = 3  # attempts to start Ray: it gives its servers 30 s, and a busy machine may need longer
 
 # Ray's own loggers, tables and snapshots: the study and our table take their place.
 _QUIET_RAY = {
@@ -45,6 +46,7 @@ def start_ray(address: str | None) -> None:
 
     Raises:
         BadInput: no cluster answers at `address`, or it does not take our token.
+        RunFailed: the servers of this machine's Ray did not come up.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_RAY.items()})
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -68,12 +70,24 @@ def _start() -> None:
     services.ConsolePopen = _OwnGroup
     whole_node, ray_node.Node = ray_node.Node, _LeanNode
     try:
-        ray.init(
-            address="local",  # not the one that RAY_ADDRESS names
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
-        )
+        for start in range(1, STARTS + 1):
+            try:
+                ray.init(
+                    address="local",  # not the one that RAY_ADDRESS names
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    _node_ip_address="127.0.0.1",
+                )
+                return
+            except Exception as error:
+                if type(error) is not Exception:  # what Ray raises when its servers are late
+                    raise
+                _LeanNode.end_last()
+                if start == STARTS:
+                    raise RunFailed(
+                        f"Ray did not start in {STARTS} attempts ({_first_line(error)}); try again "
+                        "when this machine is less busy"
+                    ) from None
     finally:
         ray_node.Node = whole_node
 
@@ -131,6 +145,19 @@ class _LeanNode(ray_node.Node):  # type: ignore[misc]
     Nobody here asks them anything. They are three Python processes, one of which `ray.init` waits
     for, and they take CPU time when the first workers need it.
     """
+
+    _last: ClassVar[_LeanNode | None] = None
+
+    @classmethod
+    def end_last(cls) -> None:
+        """End the servers of a start that failed: Ray itself would at the end of this process."""
+        if cls._last is not None:
+            cls._last.kill_all_processes(check_alive=False, allow_graceful=False)
+            cls._last = None
+
+    def start_ray_processes(self) -> None:
+        _LeanNode._last = self
+        super().start_ray_processes()
 
     def start_api_server(self, **options: Any) -> None: ...
     def start_monitor(self) -> None: ...
