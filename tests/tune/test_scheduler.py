@@ -19,7 +19,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from tune.scheduler import StudyASHA, replay
 from tune.space import Asha, Objective, SearchSpace
-from tune.study import finish, record_report, requeue
+from tune.study import finish, record_report, requeue, requeue_running
 
 folder = pytest.fixture(in_memory)
 MAX = 9.0
@@ -180,6 +180,8 @@ class Search:
             finish(self.study, number, TrialState.PRUNED, f"asha at epoch {step}")
 
     def die(self, checkpoints: dict[int, int]) -> None:
+        """An end that no trial is suspected of, however often it comes."""
+        requeue_running(self.study)
         self.again = {number: checkpoints.get(number, 0) for number in self.running}
         self.begin()
 
