@@ -223,8 +223,9 @@ def check_interrupted(driver: Driver, run: Path) -> None:
 
 def facts(trial: FrozenTrial) -> dict[str, Any]:
     """All that a trial is, less when: what a resume may not change."""
+    when = ("time", "order", "seconds", "worked")
     reports = {
-        key: {k: v for k, v in report.items() if k not in ("time", "seconds")}
+        key: {k: v for k, v in report.items() if k not in when}
         for key, report in trial.user_attrs.items()
         if key.startswith("report_")
     }
