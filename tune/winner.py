@@ -105,7 +105,7 @@ def with_weights(winners: Iterable[Winner], note: Callable[[str], None]) -> Winn
             lost = lost or winner
             continue
         if lost is not None:
-            note(f"{_named(winner)} takes its place: of the weights that are left, the best")
+            note(f"{_named(winner)} is used instead: the best report whose weights can be read")
         return winner
     return None
 

@@ -205,7 +205,7 @@ def test_weights_that_are_gone_cost_no_winner_where_others_are_left(
     assert (outcome.winner.trial, outcome.winner.report["objective"]) == (0, 0.625)
     assert read_metrics(ended.run.best)["val"]["accuracy"] == 0.625
     assert "the weights of trial 0 at epoch 2 cannot be read" in said
-    assert "trial 0 at epoch 3 takes its place" in said
+    assert "trial 0 at epoch 3 is used instead" in said
 
 
 def test_where_the_best_has_its_weights_nothing_is_said(folder: Path, prepared: Prepared) -> None:
@@ -238,7 +238,7 @@ def test_of_a_confirmed_winner_too_another_report_takes_the_place(
         low, high = outcome.test[f"{metric}_interval"]
         assert low <= outcome.test[metric] <= high
     assert 0 < outcome.test["calibration_error"] < outcome.test["brier"] < 2
-    assert "trial 0 at epoch 1 takes its place" in said
+    assert "trial 0 at epoch 1 is used instead" in said
 
 
 def test_a_candidate_without_weights_gives_way_to_the_next(
