@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from conftest import ENVIRONMENT
-from driving import HANG, MARK, marked
+from driving import MARK, marked
 from machines import APART
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
+PATIENCE = 400.0  # seconds for anything; a sitting takes a tenth where the CPUs are free
 NEEDED = (*DAEMONS, "sbatch", "ip", "nsenter")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -151,7 +152,7 @@ class Site:
         """A command of a user on the login node."""
         return subprocess.run(
             ["nsenter", "--net", "--uts", "--target", str(self._login.pid), *map(str, words)],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=HANG,
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE,
             check=False,
         )  # fmt: skip
 
@@ -166,8 +167,8 @@ class Site:
         words = self.ask("scontrol", "--oneliner", "show", "job", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
-    def until(self, reached: Callable[[], Any], what: str, within: float = HANG) -> Any:
-        end = time.monotonic() + within
+    def until(self, reached: Callable[[], Any], what: str) -> Any:
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if found := reached():
                 return found

@@ -21,9 +21,8 @@ from machines import ROOT
 from optuna.trial import TrialState
 from slurm_site import NEEDED, PATH, Site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 NODES = 2
-SITTING = 400.0  # seconds in which one ends; a tenth of it where the CPUs have nothing else to do
 LONG = {"epochs": 40, "batch_size": 8}  # a trial that is still at work when it is ended
 
 
@@ -84,8 +83,9 @@ class Job:
         self.site.until(reported, f"a report of job {self.id}")
 
     def until_state(self, state: str) -> None:
-        what = f"job {self.id} is {state}"
-        self.site.until(lambda: self.site.state(self.id)["JobState"] == state, what, SITTING)
+        self.site.until(
+            lambda: self.site.state(self.id)["JobState"] == state, f"job {self.id} is {state}"
+        )
 
     def start_again(self) -> None:
         """A job that was queued again waits for two minutes, of which Slurm needs a second or two.
