@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 STRENGTHS = (1.0, 4.0, 16.0, 64.0)  # the inverse of the regularization; held-out rows choose
-MOST_KEPT = 2**19  # n-grams, of which the most frequent are kept
-MOST_WEIGHTS = 2**22  # the same, times the classes
+MOST_KEPT = 2**19  # n-grams that have weights, the most frequent ones;
+MOST_WEIGHTS = 2**22  # fewer where there are many classes
 # What training may take; of more rows some are drawn. Measured on 20,000 film reviews, which are
 # just below both: 16 s of one CPU core and 3 s for each strength, 0.9 GB.
 MOST_GRAMS = 2**27  # n-grams counted
