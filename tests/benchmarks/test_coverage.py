@@ -121,7 +121,7 @@ def test_the_truth_is_that_of_the_networks_the_run_stated(tmp_path: Path) -> Non
         record_report(confirmation, trial, found)
         finish(confirmation, trial.number, TrialState.COMPLETE, "trained to the end", value)
     ranked = rank_candidates(candidates, confirmation, space.objective)
-    ours, theirs = (winner.confirmed(run, space, c, confirmation) for c in ranked)
+    ours, theirs = (next(winner.of_candidate(run, space, c, confirmation)) for c in ranked)
     share = Share(cpu=1, gpu=0, concurrency=1)
     tested = winner.look_at_test(ours, theirs, prepared, share)
     extra = {"objective": "val_accuracy", "level": LEVEL, "test": tested}
