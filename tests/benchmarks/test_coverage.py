@@ -86,7 +86,7 @@ def trained(trial: optuna.Trial, config: TrainConfig, run: RunFolder, data: Prep
     assert state.best is not None
     assert state.best_weights is not None
     store = Checkpoints(trial_folder(run.checkpoints, CONFIRMATION, trial.number))
-    store.save_weights(state.best.step, state.best_weights)
+    store.save_weights(state.best.step, state.best_weights, None)
     return state.best
 
 
@@ -123,7 +123,7 @@ def test_the_truth_is_that_of_the_networks_the_run_stated(tmp_path: Path) -> Non
     ranked = rank_candidates(candidates, confirmation, space.objective)
     ours, theirs = (next(winner.of_candidate(run, space, c, confirmation)) for c in ranked)
     share = Share(cpu=1, gpu=0, concurrency=1)
-    tested = winner.look_at_test(ours, theirs, prepared, share)
+    tested = winner.look_at_test(ours, theirs, prepared, share).figures
     extra = {"objective": "val_accuracy", "level": LEVEL, "test": tested}
     winner.export(run, ours, prepared, share, extra)
 
