@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import subprocess
 import sys
 import termios
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,20 @@ def _takes_the_terminal() -> None:
     fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
+@contextmanager
+def _heard(*numbers: int) -> Iterator[None]:
+    """While inside, what is started hears these signals, also where this process ignores them.
+
+    It does under nohup, or in the background of a script.
+    """
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 class Driver:
     """One `python -m tune.search` in a session of its own, its output in two files."""
 
@@ -87,7 +103,8 @@ class Driver:
         self.mark = uuid.uuid4().hex
         self.folder = folder
         self._out, self._err = folder / f"{self.mark}.out", folder / f"{self.mark}.err"
-        with open(self._out, "wb") as out, open(self._err, "wb") as err:
+        heard = _heard(signal.SIGHUP, signal.SIGINT)
+        with open(self._out, "wb") as out, open(self._err, "wb") as err, heard:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "tune.search", *map(str, arguments)],
                 cwd=folder,
