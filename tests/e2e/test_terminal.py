@@ -13,7 +13,7 @@ from conftest import ENVIRONMENT, reviews, write_csv
 from driving import write_space
 
 LATIN = {"PYTHONIOENCODING": "latin-1"}
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
 NAMES = {"neg": "差", "pos": "好 – ½"}
 
 

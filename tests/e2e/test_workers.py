@@ -129,7 +129,7 @@ def test_a_trial_out_of_memory_gets_its_second_try_and_the_rest_keep_their_worke
     assert end is not None
     assert start is not None
     assert end < start  # it was not left for the end
-    assert len(workers) <= 3, driver.err  # one may have been replaced
+    assert len(workers) <= len(sizes) // 2, driver.err  # a few may have been replaced
 
 
 def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(
