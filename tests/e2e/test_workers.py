@@ -152,7 +152,8 @@ def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(
     driver.until(lambda: driver.err.count(" epoch ") > 2, "reports")
     (worker,) = driver.workers()
     worker.suspend()
-    driver.until_said("trial 0 worker died: no report for 0 min; tried again")
+    # For longer on a busy machine, where its reports before were slow.
+    driver.until_said("trial 0 worker died: no report for ")
     assert driver.wait() == 0, driver.err
     (trial,) = trials(tmp_path / "run")
     assert trial.state == TrialState.COMPLETE
