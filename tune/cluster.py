@@ -23,6 +23,7 @@ from tune.resources import Node
 from tune.stop import in_main_thread
 
 REACH = 10.0  # seconds in which a cluster's head must answer; Ray itself would try for minutes
+LONGEST = 36  # bytes of a folder for temporary files in which Ray can have its sockets
 STARTS = 3  # attempts to start Ray: it gives its servers 30 s, and a busy machine may need longer
 
 # Ray's own loggers, tables and snapshots: the study and our table take their place.
@@ -77,6 +78,7 @@ def _start() -> None:
                     log_to_driver=False,
                     logging_level=logging.WARNING,
                     _node_ip_address="127.0.0.1",
+                    _temp_dir=_folder_for_ray(),
                 )
                 return
             except Exception as error:
@@ -90,6 +92,15 @@ def _start() -> None:
                     ) from None
     finally:
         ray_node.Node = whole_node
+
+
+def _folder_for_ray() -> str | None:
+    """Where Ray keeps its sockets and logs, if not where it would by itself.
+
+    It takes ASCII alone, and a socket's path may have 107 bytes, of which Ray's names need 68.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return None if usual.isascii() and len(usual) <= LONGEST else "/tmp/ray"
 
 
 def _join(address: str) -> None:

@@ -43,3 +43,18 @@ def test_another_fault_of_ray_is_raised(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "environ", dict(os.environ))
     with pytest.raises(OSError, match="No space"):
         start_ray(None)
+
+
+@pytest.mark.parametrize(
+    ("folder", "instead"),
+    [("/var/tmp", None), ("/var/tmp/北京", "/tmp/ray"), ("/scratch" + "/job" * 10, "/tmp/ray")],
+)
+def test_ray_has_its_sockets_where_they_can_be(
+    folder: str, instead: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tests/hostile.py runs a whole search in the second."""
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(ray, "init", lambda **given: options.update(given))
+    monkeypatch.setattr(os, "environ", {**os.environ, "TMPDIR": folder})
+    start_ray(None)
+    assert options["_temp_dir"] == instead
