@@ -138,7 +138,7 @@ def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(
     impatient = tmp_path / "impatient"
     impatient.mkdir()
     (impatient / "sitecustomize.py").write_text(
-        "import tune.watchdog\ntune.watchdog.QUIET, tune.watchdog.LOOK = 4.0, 0.5\n"
+        "import tune.watchdog as w\nw.QUIET, w.PATIENCE, w.LOOK = 5.0, 0.1, 0.5\n"
     )
     space = write_space(
         tmp_path / "s.yaml",
