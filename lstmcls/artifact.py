@@ -2,7 +2,8 @@
 
 `model.safetensors` (weights; never a pickle), `config.yaml` (TrainConfig), `tokenizer.json`,
 `labels.json` (names in the order of the classes), `metrics.json`, `README.md` (a model card),
-and `model.onnx` where it was exported so (see onnx.py).
+and `model.onnx` where it was exported so (see onnx.py). Of several networks together (see
+ensemble.py) there is `ensemble.json` besides; `config.yaml` is then that of the first.
 """
 
 from __future__ import annotations
@@ -24,21 +25,24 @@ from torch import Tensor
 
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig, load_config
-from lstmcls.dataset import Prepared, TokenDataset, unlabelled
+from lstmcls.dataset import Prepared, TokenDataset, tokenized
+from lstmcls.ensemble import Ensemble, network_of
 from lstmcls.files import replacing, replacing_folder
 from lstmcls.fit import judged_rows
 from lstmcls.metrics import per_class
 from lstmcls.model import LSTMClassifier
 from lstmcls.model_card import model_card
-from lstmcls.tokenizer import encode, load_tokenizer
+from lstmcls.tokenizer import load_tokenizer
 
 NEEDED = ("model.safetensors", "config.yaml", "tokenizer.json", "labels.json", "metrics.json")
-OWN_FILES = (*NEEDED, "README.md", "model.onnx")
+ENSEMBLE = "ensemble.json"
+OWN_FILES = (*NEEDED, ENSEMBLE, "README.md", "model.onnx")
 DEVICES = ("auto", "cpu", "cuda")
 CHUNK = 8000  # texts tokenized and held at once, and sorted by length
 # In metrics.json; raised when a model's files, or what is computed from them, change. Models of
-# the versions before it was written have none, which is read as 0.
-FORMAT = 1
+# the versions before it was written have none, which is read as 0. From 2 on a model may be an
+# ensemble.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Artifact:
     """
 
     folder: Path
-    model: LSTMClassifier
+    model: LSTMClassifier | Ensemble
     tokenizer: Tokenizer
     labels: list[str]
     config: TrainConfig
@@ -63,9 +67,11 @@ class Artifact:
         return int(self.metrics["max_length"])
 
     @property
-    def pad_to(self) -> int | None:
-        """As of TrainConfig."""
-        return self.config.pad_to(self.max_length)
+    def max_characters(self) -> int:
+        """Characters after which a text is cut for a linear model; 0 where none reads them."""
+        if not isinstance(self.model, Ensemble) or not self.model.reads_characters:
+            return 0
+        return int(self.metrics["data"]["max_characters"])
 
     @property
     def trained_on(self) -> tuple[str | None, str | None]:
@@ -85,8 +91,10 @@ class Artifact:
             raise BadInput(f"expected a list of texts, got one text; write [{texts!r:.60}]")
         result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for start in range(0, len(texts), CHUNK):
-            rows = _encoded(self.tokenizer, list(texts[start : start + CHUNK]), start)
-            result[start : start + CHUNK] = self.row_probabilities(unlabelled(rows))
+            rows = _encoded(
+                self.tokenizer, list(texts[start : start + CHUNK]), start, self.max_characters
+            )
+            result[start : start + CHUNK] = self.row_probabilities(rows)
         return result
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -99,13 +107,15 @@ class Artifact:
 
     def row_probabilities(self, data: TokenDataset) -> NDArray[np.float32]:
         """Class probabilities [rows, classes], computed as a validation while training is."""
+        if isinstance(self.model, Ensemble):
+            return self.model.row_probabilities(data)
         return judged_rows(self.model, data, self.max_length)
 
 
 def save_artifact(
     folder: Path,
     *,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor] | Ensemble,
     config: TrainConfig,
     prepared: Prepared,
     metrics: Mapping[str, Any],
@@ -114,6 +124,7 @@ def save_artifact(
     """Write the artifact to `folder`, whole, in the place of what was there.
 
     Args:
+        weights: of the network of `config`; or several together, the first of which has `config`.
         metrics: plain values, such as `{"val": {...}, "epoch": 3.0, "threads": 1}`. Where it
             lacks `per_class` and `prepared` holds the validation split, that is computed.
         title: of the model card; the folder's name where it is empty.
@@ -123,10 +134,18 @@ def save_artifact(
         OSError: the folder cannot be written.
     """
     tokenizer = load_tokenizer(prepared.folder / "tokenizer.json")
-    longest = config.longest(prepared.max_length)
+    whole = isinstance(weights, Ensemble)
+    longest = prepared.max_length if whole else config.longest(prepared.max_length)
     tokenizer.enable_truncation(longest)
     record = {**metrics, "format": FORMAT, "data": prepared.info, "max_length": longest}
-    model = _model(folder, config, prepared.vocab_size, len(prepared.labels), weights)
+    model: LSTMClassifier | Ensemble
+    if isinstance(weights, Ensemble):
+        model = weights
+    else:
+        try:
+            model = network_of(config, prepared.vocab_size, len(prepared.labels), weights)
+        except BadInput as fault:
+            raise BadInput(f"{folder}: {fault.messages[0]}") from None
     model.to(trained_on(record))
     artifact = Artifact(folder, model, tokenizer, prepared.labels, config, record)
     if "per_class" not in record and "val" in prepared.splits:
@@ -137,8 +156,11 @@ def save_artifact(
     artifact = Artifact(folder, model, tokenizer, prepared.labels, config, finite(record))
     with replacing_folder(folder) as temporary:
         # save_file would make a file that only its owner can read.
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        state = model.state_dict().items()
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
         (temporary / "model.safetensors").write_bytes(save(tensors))
+        if isinstance(model, Ensemble):
+            _write(temporary / ENSEMBLE, _json(model.to_dict()))
         _write(temporary / "config.yaml", config.to_yaml())
         tokenizer.save(str(temporary / "tokenizer.json"))
         _write(temporary / "labels.json", _json(artifact.labels))
@@ -184,8 +206,26 @@ def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path}: damaged ({str(error).splitlines()[0]})") from None
-    model = _model(path, config, tokenizer.get_vocab_size(), len(labels), weights)
+    sizes = tokenizer.get_vocab_size(), len(labels)
+    model: LSTMClassifier | Ensemble
+    try:
+        if (folder / ENSEMBLE).is_file():
+            members = _read_json(folder / ENSEMBLE)
+            model = Ensemble.of(members, weights, *sizes, metrics["max_length"])
+            _check_characters(model, metrics)
+        else:
+            model = network_of(config, *sizes, weights)
+    except BadInput as fault:
+        raise BadInput(f"{path}: {fault.messages[0].removeprefix(f'{path}: ')}") from None
     return Artifact(folder, model.to(device).eval(), tokenizer, labels, config, metrics)
+
+
+def _check_characters(model: Ensemble, metrics: Mapping[str, Any]) -> None:
+    """Raises BadInput where nothing says how many characters a member was trained to read."""
+    data = metrics.get("data")
+    most = data.get("max_characters") if isinstance(data, Mapping) else None
+    if model.reads_characters and (type(most) is not int or most < 1):
+        raise BadInput(f"reads characters, and metrics.json says not how many (got {most!r:.60})")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -239,34 +279,10 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _model(
-    source: Path,
-    config: TrainConfig,
-    vocab_size: int,
-    classes: int,
-    weights: Mapping[str, Tensor],
-) -> LSTMClassifier:
-    """The network of `config` with `weights`, compared with it before memory is taken."""
-    with torch.device("meta"):
-        model = LSTMClassifier(config, vocab_size, classes)
-    expected = model.state_dict()
-    for name in sorted(expected.keys() ^ weights.keys()):
-        where = "lacks" if name in expected else "has an unknown"
-        raise BadInput(f"{source}: does not fit its config ({where} tensor '{name}')")
-    for name, tensor in weights.items():
-        want = expected[name]
-        if tensor.shape != want.shape or tensor.dtype != want.dtype:
-            raise BadInput(
-                f"{source}: does not fit its config, labels and tokenizer ({name} is "
-                f"{_shape(tensor)}, expected {_shape(want)})"
-            )
-    # Copied: a file's tensors lie at any address, and on some CPUs the sums depend on that.
-    model.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
-    return model
-
-
-def _encoded(tokenizer: Tokenizer, texts: list[str], start: int) -> list[list[int]]:
-    """`encode` of `texts`, the first of which has the number `start`.
+def _encoded(
+    tokenizer: Tokenizer, texts: list[str], start: int, max_characters: int
+) -> TokenDataset:
+    """`tokenized` of `texts`, the first of which has the number `start`.
 
     Raises:
         BadInput: one of them is no text, or holds half of a surrogate pair.
@@ -275,7 +291,7 @@ def _encoded(tokenizer: Tokenizer, texts: list[str], start: int) -> list[list[in
         if not isinstance(text, str):  # of two texts in a list the tokenizer would read a pair
             raise BadInput(f"texts[{number}]: expected a text, got {text!r:.60}")
     try:
-        return encode(tokenizer, texts)
+        return tokenized(tokenizer, texts, max_characters)
     except (TypeError, UnicodeError):
         for number, text in enumerate(texts, start):
             half = next((c for c in text if "\ud800" <= c <= "\udfff"), None)
@@ -285,10 +301,6 @@ def _encoded(tokenizer: Tokenizer, texts: list[str], start: int) -> list[list[in
                     "whole characters"
                 ) from None
         raise
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape))}"
 
 
 def _labels(path: Path) -> list[str]:

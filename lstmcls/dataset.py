@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -85,6 +85,18 @@ class TokenDataset:
         characters = _gathered(self.characters, self.character_offsets, rows)
         return TokenDataset(ids, offsets, self.labels[rows], *characters)
 
+    def between(self, start: int, end: int) -> TokenDataset:
+        """The rows from `start` to before `end`: a view but for its offsets."""
+        ids, offsets = _run(self.ids, self.offsets, start, end)
+        if self.characters is None or self.character_offsets is None:
+            return TokenDataset(ids, offsets, self.labels[start:end])
+        characters = _run(self.characters, self.character_offsets, start, end)
+        return TokenDataset(ids, offsets, self.labels[start:end], *characters)
+
+    def tokens_only(self) -> TokenDataset:
+        """Itself without characters, which no network reads."""
+        return TokenDataset(self.ids, self.offsets, self.labels)
+
     def on(self, device: torch.device | str, longest: int = 0) -> Rows:
         """The arrays as tensors: views of the same memory on a CPU, one copy on a GPU.
 
@@ -123,6 +135,26 @@ def tokenized(tokenizer: Tokenizer, texts: list[str], max_characters: int) -> To
     if not max_characters:
         return unlabelled(ids)
     return unlabelled(ids, encode_characters(tokenizer, texts, max_characters))
+
+
+def joined(parts: Sequence[TokenDataset]) -> TokenDataset:
+    """The rows of all `parts`, one after the other; without characters where one part has none."""
+    ids = np.concatenate([part.ids for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    offsets = _ends(chain.from_iterable(np.diff(part.offsets) for part in parts))
+    texts = [part.characters for part in parts if part.characters is not None]
+    if len(texts) < len(parts):
+        return TokenDataset(ids, offsets, labels)
+    ends = [part.character_offsets for part in parts if part.character_offsets is not None]
+    character_offsets = _ends(chain.from_iterable(map(np.diff, ends)))
+    return TokenDataset(ids, offsets, labels, np.concatenate(texts), character_offsets)
+
+
+def _run(
+    flat: NDArray[Number], offsets: NDArray[np.int64], start: int, end: int
+) -> tuple[NDArray[Number], NDArray[np.int64]]:
+    """A view of some rows of a flat array that follow each other, and its offsets."""
+    return flat[offsets[start] : offsets[end]], offsets[start : end + 1] - offsets[start]
 
 
 def _gathered(

@@ -31,11 +31,7 @@ def model_card(
         "```",
         *_tested(metrics),
         *_confirmed(metrics),
-        "## Metrics on the validation split",
-        _metrics(metrics.get("val", {})),
-        "The best report of the training was chosen by these figures, so they are a little "
-        "better than those to expect on new texts. "
-        f"{_per_class_note(metrics)}",
+        *_validated(metrics),
         *_linear(metrics),
         *_per_class(metrics.get("per_class")),
         "## Data",
@@ -85,7 +81,7 @@ def escaped(value: Any) -> str:
 def looks(test: Mapping[str, Any]) -> str:
     """How often a run has looked at its test data: a longer search may have another winner."""
     count = test.get("looks", 1)
-    return "looked at once" if count == 1 else f"looked at {count} times, for as many winners"
+    return "read once" if count == 1 else f"read {count} times, for as many winners"
 
 
 def _tested(metrics: Mapping[str, Any]) -> list[str]:
@@ -146,8 +142,35 @@ def _linear(metrics: Mapping[str, Any]) -> list[str]:
     return [said]
 
 
+def confirmed_candidates(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`confirmation` of metrics.json, as `tune` writes it now, also where an earlier version did.
+
+    Each: `trial`, `baseline`, `runs`, `value`, `interval`, `values` (of each run), `left` (why it
+    left the race).
+    """
+    return [
+        {
+            "trial": found["trial"],
+            "baseline": found["baseline"],
+            "runs": found.get("folds", found.get("runs")),
+            "value": found.get("value", found.get("mean")),
+            "interval": found.get("interval") or _half_widths(found),
+            "values": found["values"],
+            "left": found.get("left", ""),
+        }
+        for found in metrics.get("confirmation") or []
+    ]
+
+
+def _half_widths(found: Mapping[str, Any]) -> list[float | None]:
+    half = found.get("half_width")
+    if half is None:
+        return [None, None]
+    return [found["mean"] - half, found["mean"] + half]
+
+
 def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
-    candidates = metrics.get("confirmation")
+    candidates = confirmed_candidates(metrics)
     if not candidates:
         return []
     level = f"{metrics['level']:.0%}"
@@ -155,18 +178,61 @@ def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
         (
             f"trial {c['trial']}" + ", this model's" * (c is candidates[0])
             + ", the baseline" * c["baseline"],
-            *(_figure(c[name]) for name in ("mean", "deviation", "half_width")),
+            _figure(c["value"]),
+            _interval(c["interval"], ".4f"),
             c["runs"],
         )
         for c in candidates
     ]  # fmt: skip
-    columns = ("settings of", "mean", "standard deviation", f"{level} interval: mean ±", "runs")
     return [
         "## Confirmation",
-        "The best settings of the search were trained again on fresh seeds; "
-        f"{escaped(metrics['objective'])} of these runs:",
-        _table(columns, rows),
+        "The best settings of the search were trained again, with seeds that it had not used: by "
+        "cross-validation, or before that was there, on the same split. "
+        f"{escaped(metrics['objective'])} of single networks on rows that they were not trained "
+        "on:",
+        _table(("settings of", "value", f"{level} interval", "runs"), rows),
     ]
+
+
+def _validated(metrics: Mapping[str, Any]) -> list[str]:
+    if found := metrics.get("out_of_fold"):
+        return [
+            "## Metrics out of fold",
+            _metrics(found),
+            f"{found['rows']:,} texts, each judged by networks that were not trained on it, "
+            f"{found['folds']} folds; single networks, where the model averages several: expect a "
+            "little more of it. Precision, recall and F1 are macro averages.",
+            *_members(found),
+        ]
+    return [
+        "## Metrics on the validation split",
+        _metrics(metrics.get("val", {})),
+        "The best report of the training was chosen by these figures, so they are a little "
+        f"better than those to expect on new texts. {_per_class_note(metrics)}",
+    ]
+
+
+def _members(found: Mapping[str, Any]) -> list[str]:
+    before, members = found["networks_alone"], found["members"]
+    named = ", ".join(
+        f"{'the linear model' if name == 'linear' else f'networks of trial {name}'} {weight:.2f}"
+        for name, weight in members.items()
+    )
+    said = (
+        "The members' log-probabilities are weighted and added; weights, which make up for over- "
+        f"and underconfidence too: {named}. They were fitted out of fold. Before and after: "
+        f"calibration error {_figure(before['calibration_error'])} and "
+        f"{_figure(found['calibration_error'])}, Brier score {_figure(before['brier'])} and "
+        f"{_figure(found['brier'])}, accuracy {_figure(before['accuracy'])} and "
+        f"{_figure(found['accuracy'])}."
+    )
+    if without := found.get("without_offsets"):
+        said += (
+            " An offset for each class raises the macro F1, and makes the probabilities those of "
+            f"that aim; without and with: F1 {_figure(without['f1'])} and {_figure(found['f1'])}, "
+            f"accuracy {_figure(without['accuracy'])} and {_figure(found['accuracy'])}."
+        )
+    return [said]
 
 
 def _metrics(values: Mapping[str, Any]) -> str:
@@ -175,8 +241,10 @@ def _metrics(values: Mapping[str, Any]) -> str:
     return _table(("metric", "value"), rows)
 
 
-def _interval(ends: Sequence[float], form: str) -> str:
+def _interval(ends: Sequence[float | None], form: str) -> str:
     low, high = ends
+    if low is None or high is None:
+        return "not defined"
     return f"{low:{form}} to {high:{form}}"
 
 

@@ -4,9 +4,14 @@ Inputs: `input_ids` int64 [batch, length], padded with 0 at the end; `lengths` i
 more. Output: `probabilities` float32 [batch, classes]. Batch and length are free. A classifier
 that counts padding sees all of it: the graph itself pads (or cuts) to the training's length.
 
+An ensemble (see ensemble.py) with a linear model that reads characters takes these besides:
+`character_ids` int64 [batch, characters], UTF-16 code units padded with 0, and `character_lengths`
+int64 [batch]. The section of the model card says how to make them.
+
 Random initial states cannot be part of a graph that gives the same answer twice, so they are a
 third input, `initial_states` float32 [layers, directions, 2, batch, hidden]: h0 and c0. Draws of
-N(0, 1) give what PyTorch gives with the same draws; zeros, their mean, give one answer a text.
+N(0, 1) give what PyTorch gives with the same draws; zeros, their mean, give one answer for each
+text, and are what the networks of an ensemble begin with.
 """
 
 from __future__ import annotations
@@ -21,16 +26,18 @@ from torch.nn import functional
 
 from lstmcls.artifact import Artifact
 from lstmcls.cli import BadInput, RunFailed
+from lstmcls.ensemble import Ensemble
+from lstmcls.model import LSTMClassifier
 
 TOLERANCE = 1e-4  # of a probability; float32 sums in another order differ by some 1e-7
 
 
 class _Graph(nn.Module):
-    """What model.onnx computes."""
+    """What model.onnx computes of a network."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, model: LSTMClassifier, max_length: int) -> None:
         super().__init__()
-        self.model, self.pad_to = artifact.model, artifact.pad_to
+        self.model, self.pad_to = model, model.config.pad_to(max_length)
 
     def forward(
         self, input_ids: Tensor, lengths: Tensor, initial_states: Tensor | None = None
@@ -41,6 +48,24 @@ class _Graph(nn.Module):
         return logits.softmax(dim=1)
 
 
+class _EnsembleGraph(nn.Module):
+    """What model.onnx computes of an ensemble."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.ensemble = ensemble
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        lengths: Tensor,
+        character_ids: Tensor | None = None,
+        character_lengths: Tensor | None = None,
+    ) -> Tensor:
+        total = self.ensemble(input_ids, lengths, character_ids, character_lengths)
+        return torch.as_tensor(total).softmax(dim=1)
+
+
 def write_onnx(artifact: Artifact, path: Path) -> None:
     """Write the classifier as an ONNX file and compare the two on a small batch.
 
@@ -49,9 +74,13 @@ def write_onnx(artifact: Artifact, path: Path) -> None:
         RunFailed: the file gives other probabilities than PyTorch.
     """
     _check_installed()
-    graph = _Graph(artifact).eval()
+    model = artifact.model
+    graph: nn.Module = (
+        _EnsembleGraph(model) if isinstance(model, Ensemble) else _Graph(model, artifact.max_length)
+    ).eval()
     inputs = _example(artifact, rows=2, length=3)
     axes = {"input_ids": {0: "batch", 1: "length"}, "lengths": {0: "batch"}}
+    axes |= {"character_ids": {0: "batch", 1: "characters"}, "character_lengths": {0: "batch"}}
     axes |= {"initial_states": {3: "batch"}, "probabilities": {0: "batch"}}
     with warnings.catch_warnings():
         # dynamo=True needs onnxscript besides, takes far longer, and with PyTorch 2.13 fixes the
@@ -80,15 +109,23 @@ def _example(artifact: Artifact, rows: int, length: int) -> dict[str, Tensor]:
     """Inputs of the graph: rows of random ids, from `length` tokens downwards, padded with 0."""
     draw = torch.Generator().manual_seed(0)
     lengths = (length - torch.arange(rows)).clamp(min=1)
-    vocabulary = artifact.model.embedding.num_embeddings
-    ids = torch.randint(1, vocabulary, (rows, length), generator=draw)
-    ids.masked_fill_(torch.arange(length) >= lengths[:, None], 0)
-    inputs = {"input_ids": ids, "lengths": lengths}
+
+    def drawn(most: int, longest: Tensor) -> Tensor:
+        ids = torch.randint(1, most, (rows, int(longest.max())), generator=draw)
+        return ids.masked_fill_(torch.arange(ids.shape[1]) >= longest[:, None], 0)
+
+    inputs = {"input_ids": drawn(artifact.tokenizer.get_vocab_size(), lengths), "lengths": lengths}
+    if isinstance(artifact.model, Ensemble):
+        if artifact.model.reads_characters:
+            longer = 4 * lengths
+            letters = {"character_ids": drawn(128, longer), "character_lengths": longer}
+            inputs |= letters
+        return inputs
     states = artifact.model.initial_states(rows, draw)
     return inputs if states is None else {**inputs, "initial_states": states}
 
 
-def _compare(graph: _Graph, path: Path, inputs: dict[str, Tensor]) -> None:
+def _compare(graph: nn.Module, path: Path, inputs: dict[str, Tensor]) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -12,7 +12,7 @@ from tune import queue
 from tune.sittings import seconds_spent
 from tune.space import Budget, SearchSpace
 
-KEPT = 0.4  # of budget.minutes, for the confirmation
+KEPT = 0.5  # of budget.minutes, for the confirmation
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def left(space: SearchSpace, search: optuna.Study, confirmation: optuna.Study) -
     """What `space.budget.minutes` leave.
 
     The time of an earlier confirmation counts, but not against the search's share: a run of
-    30 minutes that is resumed for 60 searches for 18 minutes more.
+    30 minutes that is resumed for 60 searches for 15 minutes more.
     """
     if space.budget.minutes is None:
         return Left(None, None)

@@ -17,7 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -28,6 +30,7 @@ SHARE = 0.05  # of a trial's time that writing checkpoints may take
 DIGEST = 32  # bytes at the end of the file
 LAG = timedelta(minutes=1)  # that the record in an object store may be behind: see mirror.py
 STATES, WEIGHTS = "[0-9]*.pt", "best-*.safetensors"
+HELD_OUT, LOGS = "held-out.safetensors", "log_probabilities"
 
 
 class NotShared(OSError):
@@ -112,6 +115,11 @@ class Checkpoints:
             if old not in kept and not recent:
                 self.folder.delete(old)
 
+    def save_held_out(self, log_probabilities: NDArray[np.float32]) -> None:
+        """Keep log P(class) [rows, classes] of the rows that the trial was not trained on."""
+        tensors = {LOGS: torch.from_numpy(np.ascontiguousarray(log_probabilities))}
+        self.folder.write(HELD_OUT, save(tensors))
+
     def has_weights(self, step: int) -> bool:
         return _weights(step) in self.folder.names()
 
@@ -127,6 +135,12 @@ def load_weights(folder: Store, step: int) -> dict[str, Tensor]:
     """The weights of a trial's best report, which is `step`."""
     weights: dict[str, Tensor] = load(folder.read(_weights(step)))
     return weights
+
+
+def load_held_out(folder: Store) -> NDArray[np.float32]:
+    """What `save_held_out` kept [rows, classes]."""
+    found: NDArray[np.float32] = load(folder.read(HELD_OUT))[LOGS].numpy()
+    return found
 
 
 def _weights(step: int) -> str:

@@ -1,73 +1,78 @@
-"""The confirmation: the best configurations again, on fresh seeds, beside the baseline.
+"""The confirmation: the best configurations again, by cross-validation, beside the baseline.
 
-The best of many trials is partly the luckiest: its value is an optimistic estimate. Here the
-top k train again, each on the same n seeds that the search never used, to their full number of
-epochs. They are ranked by their mean on validation data; test data is looked at once, for the
-winner (and for the baseline, to pair with it). It is a second study in the run's journal, so it
-is resumed like the search.
+The best of many trials is partly the luckiest: its value is an optimistic estimate. Here the top k
+train again on folds of all rows but the test split, each fold with a seed that the search never
+used, and all on the same folds. How long is fixed beforehand. They race (see racing.py): who is
+clearly behind leaves, and its time goes to the others. Test data is read a single time, for what
+is exported in the end. It is a second study in the run's journal, so it is resumed like the search.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lstmcls.config import FIELDS, TrainConfig
-from tune.intervals import mean_interval
+from tune.plan import Plan
 from tune.space import Objective, SearchSpace
-from tune.study import best_report, end_waiting, ranked
+from tune.study import best_report, end_waiting, ranked, reports_of
 
-LARGEST = 2**53  # of the integers in the confirmation's points, which are stored as floats
-LOOKED = "looked_at_test"  # [trial, seed] of each winner that was judged on test data, once each
-LAST = "last_winner"  # [trial, seed] of the one in best/: an earlier winner may return
+LARGEST = 2**53  # of the numbers in the confirmation's points, which are stored as floats
+LOOKED = "looked_at_test"  # [trial, networks] of each winner that was judged on test data
+LAST = "last_winner"  # the one of them in best/: an earlier winner may return
+FOLDS = "folds"  # into how many the rows are divided
 OVERTAKEN = "overtaken by a longer search"
+BEHIND, UNSTABLE = "clearly behind", "another fold failed"  # why a candidate left the race
+
+Point = dict[str, int | float]
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """A finished run on one fold."""
+
+    number: int  # of its trial in the confirmation
+    seed: int
+    report: dict[str, Any]  # the last
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration of the search and its runs on fresh seeds."""
+    """A configuration of the search and its finished runs on folds."""
 
     trial: int  # its number in the search
     config: TrainConfig
     baseline: bool
-    runs: tuple[tuple[int, dict[str, Any]], ...] = ()  # (number in the confirmation, best report)
+    epochs: float  # that it is trained for
+    runs: Mapping[int, FoldRun] = field(default_factory=dict)  # by fold
+    left: str = ""  # why it left the race
 
     @property
-    def values(self) -> list[float]:
-        return [report["objective"] for _, report in self.runs]
-
-    def summary(self) -> dict[str, Any]:
-        mean, deviation, half = mean_interval(self.values)
-        return {
-            "trial": self.trial,
-            "baseline": self.baseline,
-            "runs": len(self.runs),
-            "mean": mean,
-            "deviation": deviation,
-            "half_width": half,
-            "values": self.values,
-        }
+    def final(self) -> TrainConfig:
+        """What is trained on each fold, but for the seed."""
+        return dataclasses.replace(self.config, epochs=self.epochs)
 
 
 def announcement(space: SearchSpace, kept: float | None) -> str:
-    """What the user is told to expect after the search; `kept`: seconds, None without end."""
-    top, seeds = space.confirm.top, space.confirm.seeds
+    """What follows the search, for the user; `kept`: seconds, None without end."""
+    top, folds = space.confirm.top, space.confirm.folds
     if not top:
         return "the best trial is written, without a confirmation"
     who = "the best trial" if top == 1 else f"the top {top}"
-    text = f"confirmation of {who} on {seeds} fresh seed{'s' * (seeds > 1)}"
+    text = f"confirmation of {who} by cross-validation, up to {folds} folds"
     if kept is None:
         return text
     return f"{text}, about {f'{kept / 60:.2g} min' if kept >= 60 else f'{kept:.2g} s'} kept back"
 
 
 def former_winner(confirmation: optuna.Study) -> int | None:
-    """The number in the search of the winner that an earlier sitting confirmed."""
+    """The number in the search of the winner that an earlier session confirmed."""
     attributes = confirmation.user_attrs
     looked = attributes.get(LOOKED)  # without LAST, of an earlier version
     last = attributes.get(LAST) or (looked[-1] if looked else None)
@@ -81,80 +86,110 @@ def choose_candidates(
 
     One that trained on several seeds is one configuration. The baseline is the first enqueued
     point, if that trial began and did not fail. The former winner has its runs already: it gives
-    way only to what is better on fresh seeds.
+    way only to what is better out of fold.
     """
     chosen: list[Candidate] = []
     for trial, _ in ranked(search, space.objective):
         config = space.config(trial.params)
         known = any(dataclasses.replace(config, seed=c.config.seed) == c.config for c in chosen)
         if len(chosen) < space.confirm.top and not known:
-            chosen.append(Candidate(trial.number, config, baseline=False))
+            chosen.append(_candidate(space, trial))
     if former is not None and former not in {c.trial for c in chosen}:
-        config = space.config(search.get_trials(deepcopy=False)[former].params)
-        chosen.append(Candidate(former, config, baseline=False))
+        chosen.append(_candidate(space, search.get_trials(deepcopy=False)[former]))
     first = search.get_trials(deepcopy=False)[:1]
     enqueued = space.enqueue and space.sampler.name != "grid"
     if enqueued and first[0].params and first[0].state != TrialState.FAIL:
-        config = space.config(first[0].params)
-        found = [c for c in chosen if c.config == config]
+        baseline = dataclasses.replace(_candidate(space, first[0]), baseline=True)
+        found = [c for c in chosen if c.config == baseline.config]
         if found:
             chosen[chosen.index(found[0])] = dataclasses.replace(found[0], baseline=True)
         else:
-            chosen.append(Candidate(first[0].number, config, baseline=True))
+            chosen.append(baseline)
     return chosen
 
 
-def confirmation_points(space: SearchSpace, candidates: list[Candidate]) -> list[dict[str, int]]:
-    """One point a run: every candidate on the first seed, then every one on the second, ..."""
+def _candidate(space: SearchSpace, trial: FrozenTrial) -> Candidate:
+    config = space.config(trial.params)
+    return Candidate(trial.number, config, False, _epochs(config, trial, space.objective))
+
+
+def _epochs(config: TrainConfig, trial: FrozenTrial, objective: Objective) -> float:
+    """For how long a candidate is trained, decided by the search alone.
+
+    Until its best report there. To its end where the learning rate follows a schedule, which ends
+    with it, and where the trial was stopped while it still became better.
+    """
+    best = best_report(trial, objective)
+    if best is None or config.schedule != "constant":
+        return config.epochs
+    if trial.state != TrialState.COMPLETE and best["step"] == reports_of(trial)[-1]["step"]:
+        return config.epochs
+    return float(best["epoch"])
+
+
+def confirmation_points(
+    space: SearchSpace, candidates: Sequence[Candidate], folds: int
+) -> list[Point]:
+    """One point for each run: every candidate on the first fold, then on the second, ..."""
     searched = {space.fixed.get("seed", FIELDS["seed"].default)}
     for parameter in space.parameters:
         if parameter.field == "seed":
             searched |= set(parameter.values() or ())
     fresh = (seed for seed in itertools.count(1000 * (space.seed + 1)) if seed not in searched)
-    seeds = list(itertools.islice(fresh, space.confirm.seeds))
-    return [{"candidate": c.trial, "seed": seed} for seed in seeds for c in candidates]
+    return [
+        {"candidate": c.trial, "epochs": float(c.epochs), "fold": fold, "seed": seed}
+        for fold, seed in zip(range(folds), fresh, strict=False)
+        for c in candidates
+    ]
 
 
-def suggest_run(candidates: list[Candidate], trial: optuna.Trial) -> TrainConfig:
-    """The TrainConfig of a confirmation run: its candidate's, under the run's seed."""
+def suggest_run(candidates: Sequence[Candidate], trial: optuna.Trial) -> TrainConfig:
+    """The TrainConfig of a fold's run: its candidate's, under the run's seed."""
     number = trial.suggest_int("candidate", 0, LARGEST)
+    epochs = trial.suggest_float("epochs", 0, LARGEST)
+    trial.suggest_int("fold", 0, LARGEST)
     seed = trial.suggest_int("seed", 0, LARGEST)
     config = next(c.config for c in candidates if c.trial == number)
-    return dataclasses.replace(config, seed=seed)
+    return dataclasses.replace(config, epochs=epochs, seed=seed)
 
 
-def drop_outdated(study: optuna.Study, candidates: list[Candidate]) -> None:
+def drop_outdated(study: optuna.Study, candidates: Sequence[Candidate]) -> None:
     """Fail the queued runs of configurations that a longer search has since overtaken.
 
     Where there are new favourites, also what is queued of the others and never began: it is
     enqueued again behind them.
     """
     numbers = {c.trial for c in candidates}
-    queued = {
-        trial.number: _point(trial)["candidate"] for trial in study.get_trials(deepcopy=False)
-    }
+    queued = {trial.number: point(trial)["candidate"] for trial in study.get_trials(deepcopy=False)}
     new = not numbers <= set(queued.values())
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         if queued[trial.number] not in numbers or (new and not trial.params):
             end_waiting(study, trial.number, TrialState.FAIL, OVERTAKEN)
 
 
-def _point(trial: optuna.trial.FrozenTrial) -> dict[str, int]:
+def point(trial: FrozenTrial) -> Mapping[str, Any]:
+    """What a run of the confirmation is of, also before it began."""
     return trial.params or trial.system_attrs["fixed_params"]
 
 
-def outdated(study: optuna.Study, points: list[dict[str, int]]) -> set[int]:
+def outdated(study: optuna.Study, points: list[Point]) -> set[int]:
     """The runs that ended and are none of `points`, or that the time cut short: they run again."""
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    current = {
+    return {
         trial.number
-        for trial in ended
-        if trial.params in points and trial.user_attrs.get("stopped") != OVERTAKEN
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and not (_counts(trial) and point(trial) in points)
     }
-    return {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()} - current
 
 
-def enqueue_points(study: optuna.Study, points: list[dict[str, int]]) -> None:
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether the run has ended for good: neither cut short by the time nor overtaken."""
+    why = str(trial.user_attrs.get("stopped", ""))
+    if trial.state == TrialState.PRUNED:
+        return why.startswith(BEHIND)
+    return trial.state.is_finished() and why != OVERTAKEN
+
+
+def enqueue_points(study: optuna.Study, points: list[Point]) -> None:
     """Enqueue the points that are not there yet.
 
     One that was overtaken in the queue may return, and one whose run was cut short by the time.
@@ -162,32 +197,50 @@ def enqueue_points(study: optuna.Study, points: list[dict[str, int]]) -> None:
     known = [
         trial.system_attrs.get("fixed_params")
         for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.PRUNED and trial.user_attrs.get("stopped") != OVERTAKEN
+        if not trial.state.is_finished() or _counts(trial)
     ]
-    for point in points:
-        if point not in known:
-            study.enqueue_trial(point)
+    for new in points:
+        if new not in known:
+            study.enqueue_trial(new)
 
 
-def rank_candidates(
-    candidates: list[Candidate], confirmation: optuna.Study, objective: Objective
+def folds_of(study: optuna.Study, plan: Plan) -> int:
+    """Into how many folds the rows are divided: as planned, and for all sessions alike."""
+    if FOLDS not in study.user_attrs:
+        study.set_user_attr(FOLDS, plan.folds)
+    return int(study.user_attrs[FOLDS])
+
+
+def with_runs(
+    candidates: Sequence[Candidate], study: optuna.Study, points: list[Point]
 ) -> list[Candidate]:
-    """The candidates with finished runs, best mean first."""
-    runs: dict[int, list[tuple[int, dict[str, Any]]]] = {}
-    for trial in confirmation.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        report = best_report(trial, objective)
-        if report is not None:
-            runs.setdefault(trial.params["candidate"], []).append((trial.number, report))
-    with_runs = [
-        dataclasses.replace(c, runs=tuple(runs[c.trial])) for c in candidates if c.trial in runs
+    """The candidates with their finished runs, and why they left the race where they did."""
+    runs: dict[int, dict[int, FoldRun]] = {}
+    left: dict[int, str] = {}
+    for trial in filter(_counts, study.get_trials(deepcopy=False)):
+        where, why = point(trial), trial.user_attrs.get("stopped", "")
+        if where not in points:
+            continue
+        if trial.state == TrialState.COMPLETE:
+            ran = FoldRun(trial.number, where["seed"], reports_of(trial)[-1])
+            runs.setdefault(where["candidate"], {})[where["fold"]] = ran
+        elif not why.startswith(UNSTABLE):
+            left[where["candidate"]] = why
+    return [
+        dataclasses.replace(
+            c, runs=dict(sorted(runs.get(c.trial, {}).items())), left=left.get(c.trial, "")
+        )
+        for c in candidates
     ]
-    return sorted(with_runs, key=lambda c: (objective.cost(mean_interval(c.values)[0]), c.trial))
 
 
-def any_of_the_search(candidates: list[Candidate], confirmed: list[Candidate]) -> bool:
-    """Whether `confirmed` has more than a baseline that the search has bettered.
-
-    A baseline may have runs of an earlier sitting, where the time was up before any of a later
-    sitting's favourites came to its end: that confirms nothing.
-    """
-    return candidates[0].baseline or any(not candidate.baseline for candidate in confirmed)
+def drop(study: optuna.Study, candidate: int, state: TrialState, why: str) -> int:
+    """End a candidate's queued runs; how many there were."""
+    queued = [
+        trial.number
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if point(trial)["candidate"] == candidate
+    ]
+    for number in queued:
+        end_waiting(study, number, state, why)
+    return len(queued)

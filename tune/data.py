@@ -19,8 +19,9 @@ from pyarrow.fs import FileSelector, FileType, LocalFileSystem, copy_files
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
 from lstmcls.columns import find_columns
-from lstmcls.dataset import Prepared, read_info
+from lstmcls.dataset import Prepared, joined, read_info
 from lstmcls.files import replacing, replacing_folder
+from lstmcls.folds import Folds, divide, one_split
 from lstmcls.prepare import OWN_FILES, prepare
 from lstmcls.splitting import FORMAT
 from tune.resources import Share
@@ -33,6 +34,7 @@ from tune.store import checked, is_uri, open_place, reason
 LARGEST, CUT = 0.8, 0.3  # shares of the texts
 FEWEST = 300  # validation rows
 LATE = 0.1  # of the minutes: the first report of a small network
+HELD_OUT, LEAST_FOLDS = 2_000, 3  # rows that judge the trials, but no more than a third
 RATE = 100_000  # tokens a second that a CPU core trains it on
 
 
@@ -161,6 +163,20 @@ def remarks(prepared: Prepared, space: SearchSpace, share: Share) -> Iterator[st
             f"of a CPU core; in a copy of the space {settings} of {first / 20:g} "
             f"{'make' if space.asha else 'makes'} it sooner"
         )
+
+
+def search_folds(prepared: Prepared, seed: int) -> Folds:
+    """The rows of train and val as the search divides them: fold 0 judges the trials.
+
+    The val split where it is large enough. Otherwise more rows are held out, for all that a search
+    chooses depends on them, and what is exported is trained on all rows in the end.
+    """
+    train, val = prepared.splits["train"], prepared.splits["val"]
+    rows = len(train) + len(val)
+    folds = max(LEAST_FOLDS, round(rows / HELD_OUT))
+    if len(val) >= rows // folds:
+        return one_split(train, val)
+    return divide(joined([train, val]), folds, seed, used=1)
 
 
 def data_digest(folder: Path) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import ray.tune
 from ray.tune.search import ConcurrencyLimiter
 
-from lstmcls.dataset import Prepared
+from lstmcls.folds import Folds
 from tune.follow import FollowNodes
 from tune.health import placement
 from tune.recorder import StudyRecorder
@@ -22,7 +22,7 @@ MOST_TRIALS = 10**9  # Ray wants a number; the study says when there are no more
 
 
 def run_trials(
-    bridge: Bridge, order: Order, data: Prepared, share: Share, scheduler: StudyASHA | None
+    bridge: Bridge, order: Order, data: Folds, share: Share, scheduler: StudyASHA | None
 ) -> None:
     """Run the trials that `bridge` asks for, as many at once as the nodes have room for.
 

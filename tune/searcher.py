@@ -30,6 +30,7 @@ from tune.study import (
     cut,
     finish,
     frozen_trial,
+    is_fold_run,
     ranked,
     requeue,
 )
@@ -74,6 +75,7 @@ class Bridge:
     trackers: Sequence[Tracker] = ()
     keep_all_weights: bool = False  # otherwise those of the best trial alone
     at_work: Callable[[], bool] = lambda: False  # whether `sampler` will have something soon
+    before_ask: Callable[[], None] = lambda: None
     running: dict[int, optuna.Trial] = field(default_factory=dict)
     slots: Slots = field(default_factory=Slots)
     best: tuple[int, float] | None = None  # trial and value
@@ -193,6 +195,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return {
             "number": trial.number,
             "train": config.to_dict(),
+            "fold": frozen.params["fold"] if is_fold_run(frozen) else 0,
             "recorded": len(frozen.intermediate_values),
             "best": best and [best["step"], best["objective"]],
             "share": place.shares,  # times the usual resources
@@ -205,6 +208,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         room = bridge.slots.free()
         if bridge.stop.reason or room is None:
             return None
+        bridge.before_ask()
         return ask(bridge.study, bridge.suggest, bridge.sampler, bridge.trials, room)
 
     def _place(self, trial: FrozenTrial) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import shlex
@@ -14,14 +15,18 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import TrialState
+from scipy.special import softmax
 
 from lstmcls.artifact import add_metrics
 from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
+from lstmcls.folds import Folds
 from lstmcls.linear import chosen_linear
 from tune import confirm, winner
+from tune.bag import Bag
 from tune.budget import left, used_up
-from tune.data import data_digest
+from tune.confirmation import Confirmation
+from tune.data import data_digest, search_folds
 from tune.health import Health
 from tune.intervals import LEVEL
 from tune.live import Display
@@ -61,12 +66,12 @@ class Outcome:
     space: SearchSpace
     prepared: Prepared
     search: optuna.Study
-    winner: winner.Winner | None
-    candidates: list[confirm.Candidate]  # confirmed, best mean first
-    test: dict[str, Any] | None
+    winner: winner.Winner | Bag | None
     interrupted: bool
+    test: dict[str, Any] | None = None  # of a Bag, as the next one
+    candidates: list[dict[str, Any]] = field(default_factory=list)  # `out_of_fold.summary` of each
     unconfirmed: list[int] = field(default_factory=list)  # chosen trials of which no run ended
-    linear: dict[str, Any] = field(default_factory=dict)  # of `linear_baseline`
+    linear: dict[str, Any] = field(default_factory=dict)  # what a linear model reaches
 
 
 class Session:
@@ -84,7 +89,10 @@ class Session:
         command: str = "",
         mirror: Mirror | None = None,
     ) -> None:
-        self.run, self.space, self.prepared = run, space, prepared
+        self.run, self.space = run, space
+        self.folds = search_folds(prepared, space.seed)
+        splits = {"train": self.folds.train(0), "val": self.folds.held_out(0)}
+        self.prepared = dataclasses.replace(prepared, splits=splits)
         self.share, self.display, self.trackers, self.mirror = share, display, trackers, mirror
         self.search = open_study(run.journal, SEARCH, space.objective)
         self.confirmation = open_study(run.journal, CONFIRMATION, space.objective)
@@ -97,7 +105,6 @@ class Session:
         self._started = time.monotonic()
         self._left = left(space, self.search, self.confirmation)  # of the budget, at this start
         self._interrupted = False
-        self._unconfirmed: list[int] = []
         begin_sitting(self.search, command)
         for study in (self.search, self.confirmation):
             requeue_unfinished(study)
@@ -118,51 +125,74 @@ class Session:
 
     def _conduct(self) -> Outcome:
         came_to = functools.partial(Outcome, self.run, self.space, self.prepared, self.search)
-        candidates: list[confirm.Candidate] = []
-        found: winner.Winner | None = None
-        test: dict[str, Any] | None = None
-        look: winner.TestLook | None = None
+        confirmation, bag = None, None
         try:
             self._search()
             if self.space.confirm.top and not self._interrupted:
-                candidates = self._confirm()
+                confirmation = self._confirmation()
+                bag = self._confirm(confirmation)
         finally:
             self.display.close()
             with suppress(OSError):  # a full disk; the study itself is safe
                 write_tables(self.run, [self.search, self.confirmation], self.space.objective)
+        if confirmation is not None and bag is not None and not self._interrupted:
+            return self._confirmed(confirmation, bag)
         winners = winner.of_search(self.run, self.space, self.search)
         found = next(winners, None)
         if found is None:
-            return came_to(None, [], None, self._interrupted)
+            return came_to(None, self._interrupted)
         if self._interrupted and "confirmation" in winner.in_best(self.run):
             self.display.note("best/ keeps the winner that was confirmed before")
-            return came_to(found, [], None, self._interrupted)
-        self.display.note("the winner is judged and written")
-        judged = None if self._interrupted else self._first_with_weights(candidates)
-        if judged is None:
-            candidates = []
-            found = winner.with_weights([found, *winners], self.display.note) or found
-        else:
-            found, candidates = judged
-            baseline = next((c for c in candidates[1:] if c.baseline), None)
-            other = self._confirmed(baseline) if baseline else None
-            looks = winner.count_looks(self.confirmation, found)
-            look = winner.look_at_test(found, other, self.prepared, self.share)
-            test = look.figures | {"looks": looks}
-        extra: dict[str, Any] = {"objective": self.space.objective.metric}
-        if test is not None:
-            confirmation = [candidate.summary() for candidate in candidates]
-            extra |= {"test": test, "confirmation": confirmation, "level": LEVEL}
+            return came_to(found, self._interrupted)
+        self.display.note("the winner is written")
+        found = winner.with_weights([found, *winners], self.display.note) or found
+        extra: dict[str, Any] = {"objective": self.space.objective.metric, "level": LEVEL}
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
         linear: dict[str, Any] = {}
         if not self._interrupted:  # after the winner is written, which it must not cost
-            objective, note = self.space.objective, self.display.note
-            linear = linear_baseline(self.prepared, objective, note, look)
+            linear = linear_baseline(self.prepared, self.space.objective, self.display.note)
         if linear:
             winner.write_best_config(self.run, found, extra | {"linear": linear})
             add_metrics(self.run.best, {"linear": linear}, title=self.run.name)
-        return came_to(found, candidates, test, self._interrupted, self._unconfirmed, linear)
+        return came_to(found, self._interrupted, linear=linear)
+
+    def _confirmed(self, confirmation: Confirmation, bag: Bag) -> Outcome:
+        """Judge the winner of the confirmation on the test rows, and write it."""
+        self.display.note("the winner is judged on the test rows and written")
+        objective, share = self.space.objective, self.share
+        looks = winner.count_looks(self.confirmation, bag)
+        look = winner.look_at_test(
+            bag.ensemble, confirmation.baseline, self.prepared, share, objective
+        )
+        test = look.figures | {"looks": looks}
+        linear = confirmation.linear_figures()
+        if confirmation.linear is not None:
+            logs = confirmation.linear[1].logits(look.rows) + confirmation.linear_offsets()
+            reached = float((logs.argmax(axis=1) == look.rows.labels).mean())
+            compared = winner.differences(look, softmax(logs, axis=1))
+            linear["test"] = {"accuracy": reached, **compared}
+        extra: dict[str, Any] = {
+            "objective": objective.metric,
+            "level": LEVEL,
+            "test": test,
+            "confirmation": confirmation.summaries,
+            "linear": linear,
+        }
+        winner.write_best_config(self.run, bag, extra)
+        winner.export_bag(self.run, bag, self.prepared, share, extra)
+        return Outcome(
+            self.run,
+            self.space,
+            self.prepared,
+            self.search,
+            bag,
+            interrupted=False,
+            test=test,
+            candidates=confirmation.summaries,
+            unconfirmed=confirmation.unconfirmed,
+            linear=linear,
+        )
 
     def _search(self) -> None:
         space = self.space
@@ -185,34 +215,41 @@ class Session:
         self._tell_unfinished(self.search)
         then = confirm.announcement(space, self._left.kept)
         self.display.phase(self.search, space.budget.trials, stop.deadline, then)
-        self._run(bridge, scheduler)
+        tokens = dataclasses.replace(self.folds, rows=self.folds.rows.tokens_only())
+        self._run(bridge, scheduler, tokens)
 
-    def _confirm(self) -> list[confirm.Candidate]:
-        space, study = self.space, self.confirmation
-        former = confirm.former_winner(study)
-        candidates = confirm.choose_candidates(space, self.search, former)
-        if not candidates:
-            return []
-        confirm.drop_outdated(study, candidates)
-        points = confirm.confirmation_points(space, candidates)
-        past = confirm.outdated(study, points)
-        stop = self._stop(self._left.all, None)
-        if stop.deadline is not None and stop.deadline <= time.monotonic():
-            self.display.note("confirmation: the minutes are over; more --minutes go on with it")
+    def _confirmation(self) -> Confirmation:
+        return Confirmation(
+            self.run,
+            self.space,
+            self.prepared,
+            self.folds,
+            self.search,
+            self.confirmation,
+            self.share,
+            self.display.note,
+        )
+
+    def _confirm(self, confirmation: Confirmation) -> Bag | None:
+        began, stop, study = time.monotonic(), self._stop(self._left.all, None), self.confirmation
+        seconds = None if stop.deadline is None else stop.deadline - began
+        over = seconds is not None and seconds <= 0
+        if not confirmation.begin(seconds, over=over):
+            return None
+        confirmation.begin_linear()
+        if over:
+            self.display.note("confirmation: the minutes are over; more --minutes resume it")
             self._track(study)
-        else:
-            confirm.enqueue_points(study, points)
-            suggest = functools.partial(confirm.suggest_run, candidates)
-            self._tell_unfinished(study)
-            then = "one look at the test data, and the winner is written"
-            self.display.phase(study, len(points), stop.deadline, then, past)
-            clock = Clock([self.search, study], time.monotonic())
-            self._run(self._bridge(study, stop, suggest, len(study.get_trials()), clock), None)
-        found = confirm.rank_candidates(candidates, study, space.objective)
-        if former is None and not confirm.any_of_the_search(candidates, found):
-            return []
-        self._unconfirmed = [c.trial for c in candidates if c.trial not in {f.trial for f in found}]
-        return found
+            return confirmation.finish()
+        past = confirmation.enqueue()
+        self._tell_unfinished(study)
+        then = "the test data, read a single time, and the winner is written"
+        self.display.phase(study, len(confirmation.points), stop.deadline, then, past)
+        clock = Clock([self.search, study], began)
+        bridge = self._bridge(study, stop, confirmation.suggest, len(study.get_trials()), clock)
+        bridge.before_ask = confirmation.race().update
+        self._run(bridge, None, confirmation.tokens_only())
+        return None if self._interrupted else confirmation.finish()
 
     def _tell_unfinished(self, study: optuna.Study) -> None:
         found = list(filter(unfinished, study.get_trials(deepcopy=False)))
@@ -249,7 +286,7 @@ class Session:
         for tracker in self.trackers:
             tracker.update(study)
 
-    def _run(self, bridge: Bridge, scheduler: StudyASHA | None) -> None:
+    def _run(self, bridge: Bridge, scheduler: StudyASHA | None, folds: Folds) -> None:
         self.run.checkpoints.make()
         order = Order(
             study=bridge.study.study_name,
@@ -258,8 +295,12 @@ class Session:
             threads=self.share.threads,
             gpus=self.share.gpu,
             gpu_context=self.share.gpu_context,
+            vocab_size=self.prepared.vocab_size,
+            classes=len(self.prepared.labels),
+            max_length=self.prepared.max_length,
+            by_last=bridge.study is self.confirmation,
         )
-        run_trials(bridge, order, self.prepared, self.share, scheduler)
+        run_trials(bridge, order, folds, self.share, scheduler)
         self._track(bridge.study)
         self._interrupted = self._interrupted or bridge.stop.interrupted is not None
         if bridge.stop.fault:
@@ -277,46 +318,23 @@ class Session:
         deadline = None if seconds is None else self._started + seconds
         return Stop(self.space.objective, deadline, target)
 
-    def _first_with_weights(
-        self, candidates: list[confirm.Candidate]
-    ) -> tuple[winner.Winner, list[confirm.Candidate]] | None:
-        """The best candidate whose weights are there, and all candidates, that one first."""
-        for candidate in candidates:
-            if found := self._confirmed(candidate):
-                return found, [candidate, *(c for c in candidates if c is not candidate)]
-        return None
-
-    def _confirmed(self, candidate: confirm.Candidate) -> winner.Winner | None:
-        runs = winner.of_candidate(self.run, self.space, candidate, self.confirmation)
-        return winner.with_weights(runs, self.display.note)
-
 
 def linear_baseline(
     prepared: Prepared,
     objective: Objective,
     note: Callable[[str], None],
-    look: winner.TestLook | None = None,
 ) -> dict[str, Any]:
-    """A linear model on the same rows, for the end of a search, which it must not cost.
+    """What a linear model reaches on the same validation rows (`chosen_linear`).
 
-    What it reaches on the validation rows (`chosen_linear`) and, where the winner was judged on
-    the test rows, `test`: its accuracy there, and the winner's minus it. A fault is a `note`, and
-    the answer is empty, as it is where all training rows are of one class.
+    For the end of a search, which it must not cost: a fault is a `note`, and the answer is empty,
+    as it is where all training rows are of one class.
     """
     note("a linear model is trained, to compare with; Ctrl-C leaves it out")
     train, val = prepared.splits["train"], prepared.splits["val"]
     try:
         if len(np.unique(train.labels)) < 2:
             return {}
-        model, found = chosen_linear(
-            train, val, len(prepared.labels), objective.metric, objective.mode
-        )
-        if look is None:
-            return dict(found)
-        log_probabilities = model.logits(look.rows)
-        right = log_probabilities.argmax(axis=1) == look.rows.labels
-        difference = winner.difference_of_accuracies(look, log_probabilities)
-        return found | {"test": {"accuracy": float(right.mean()), **difference}}
+        return chosen_linear(train, val, len(prepared.labels), objective.metric, objective.mode)[1]
     except KeyboardInterrupt:
         note("the linear model is left out: interrupted")
     except Exception as error:

@@ -248,10 +248,19 @@ def reports_of(trial: FrozenTrial) -> list[dict[str, Any]]:
     return [trial.user_attrs[f"{REPORT}{step}"] for step in sorted(trial.intermediate_values)]
 
 
+def is_fold_run(trial: FrozenTrial) -> bool:
+    """Whether the trial is a run of the confirmation on a fold."""
+    return trial.params.keys() == {"candidate", "epochs", "fold", "seed"}
+
+
 def best_report(trial: FrozenTrial, objective: Objective) -> dict[str, Any] | None:
-    """The report whose weights the trial kept; None without a report that has a value."""
+    """The report whose weights the trial kept; None without a report that has a value.
+
+    Of a run on a fold it is the last: for how long that trains was fixed beforehand.
+    """
     best: dict[str, Any] | None = None
-    for report in reports_of(trial):
+    reports = reports_of(trial)
+    for report in reports[-1:] if is_fold_run(trial) else reports:
         value = report["objective"]
         if not math.isnan(value) and (best is None or objective.better(value, best["objective"])):
             best = report

@@ -6,73 +6,102 @@ A search that compares switches or variants, all else alike, ends with that comp
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 import pandas as pd
 
 from lstmcls.artifact import Artifact
 from lstmcls.config import FIELDS, VARIANTS, TrainConfig, variant_title
-from lstmcls.dataset import Prepared, unlabelled
+from lstmcls.dataset import Prepared
 from lstmcls.model_card import linear_verdict, looks
 from tune.ablation import SWITCHES, ablation_text, analyse
-from tune.confirm import Candidate
+from tune.bag import Bag
 from tune.intervals import LEVEL, mean_interval
 from tune.session import Outcome
 from tune.space import SearchSpace
 from tune.tables import settings_table
+from tune.winner import Winner
 
 WIDTH = 60  # characters of the example's text
 
 
 def summary(outcome: Outcome) -> str:
-    """The winner in a few lines."""
+    """What to expect of the winner, against what, how sure that is, and what it is made of."""
     winner, space = outcome.winner, outcome.space
-    metric = space.objective.metric
     assert winner is not None
-    lines = [
-        *_warning(outcome),
+    head = [
         f"winner:  trial {winner.trial}, {variant_title(winner.config.variant)}",
         f"         {_settings(space, winner.config)}",
-        f"{metric}: {winner.report['objective']:.4f} at epoch {winner.report['epoch']:g} "
-        f"({outcome.prepared.info['rows']['val']:,} validation rows; {_which(outcome)})",
     ]
-    if not outcome.candidates:
-        more = "; more --minutes go on with it" if space.budget.minutes else ""
-        none = f"none of its runs came to its end{more}"
-        why = none if space.confirm.top else "off"
-        return "\n".join([*lines, f"confirmation: {why}", *_linear_lines(outcome)])
-    lines.append(f"confirmed on fresh seeds, {metric}, mean ± half of its {LEVEL:.0%} interval:")
-    lines += [_candidate_line(candidate) for candidate in outcome.candidates]
-    lines += [f"  trial {n}: none of its runs came to its end" for n in outcome.unconfirmed]
-    if outcome.test is not None:
-        test = outcome.test
-        low, high = test["accuracy_interval"]
+    if isinstance(winner, Winner):
+        return "\n".join([*head, *_not_confirmed(outcome, winner), *_linear_line(outcome)])
+    lines = [*_warning(outcome), *head, f"         exported: {members_text(winner)}"]
+    return "\n".join([*lines, *_out_of_fold(outcome, winner), *_expected(outcome, winner)])
+
+
+def _not_confirmed(outcome: Outcome, winner: Winner) -> list[str]:
+    space, rows = outcome.space, len(outcome.prepared.splits["val"])
+    more = "; more --minutes resume it" if space.budget.minutes else ""
+    why = f"none of its candidates finished two folds{more}" if space.confirm.top else "off"
+    return [
+        f"{space.objective.metric}: {winner.report['objective']:.4f} at epoch "
+        f"{winner.report['epoch']:g} ({rows:,} validation rows, which chose the winner: on new "
+        "texts expect less)",
+        f"not confirmed: {why}",
+    ]
+
+
+def members_text(bag: Bag) -> str:
+    """What answers together, in words."""
+    networks, linear = bag.ensemble.networks, len(bag.ensemble.members) > bag.ensemble.networks
+    text = f"{networks} networks, each trained without one fold, averaged"
+    return text + " and blended with a linear model" * linear
+
+
+def _out_of_fold(outcome: Outcome, bag: Bag) -> list[str]:
+    metric = outcome.space.objective.metric.removeprefix("val_")
+    rows = bag.figures["rows"]
+    title = f"out of fold, {metric} of single networks and its {LEVEL:.0%} interval"
+    lines = [f"{title} ({rows:,} rows):", *map(_candidate_line, outcome.candidates)]
+    lines += [f"  trial {n}: none of its runs ended" for n in outcome.unconfirmed]
+    if not bag.confirmed:
+        more = "; more --minutes resume it" if outcome.space.budget.minutes else ""
+        lines.append(f"not confirmed: {len(bag.candidate.runs)} folds of the winner{more}")
+    return lines
+
+
+def _expected(outcome: Outcome, bag: Bag) -> list[str]:
+    """The last lines: what to expect on new texts."""
+    test, metric = outcome.test, outcome.space.objective.metric.removeprefix("val_")
+    assert test is not None
+    shown = ["accuracy", *([metric] if metric != "accuracy" else [])]
+    lines = [
+        f"on new texts expect {name} {test[name]:.4f}, {LEVEL:.0%} interval "
+        f"{_to(test[f'{name}_interval'])}"
+        for name in shown
+    ]
+    if "difference" in test:
         lines.append(
-            f"test accuracy: {test['accuracy']:.4f}, {LEVEL:.0%} interval {low:.4f} to {high:.4f} "
-            f"({test['rows']:,} rows, {looks(test)})"
+            f"against the baseline: {test['difference']:+.4f} accuracy, {LEVEL:.0%} interval "
+            f"{_to(test['difference_interval'], '+')}"
         )
-        name = metric.removeprefix("val_")
-        if name != "accuracy":
-            low, high = test[f"{name}_interval"]
-            lines.append(
-                f"test {name}: {test[name]:.4f}, {LEVEL:.0%} interval {low:.4f} to {high:.4f}"
-            )
-        if "difference" in test:
-            low, high = test["difference_interval"]
-            lines.append(
-                f"test accuracy against the baseline's: {test['difference']:+.4f}, "
-                f"{LEVEL:.0%} interval {low:+.4f} to {high:+.4f} (paired by example, "
-                "the trainings' seeds not covered)"
-            )
-    return "\n".join([*lines, *_linear_lines(outcome)])
+    if theirs := outcome.linear.get("test"):
+        lines.append(
+            f"against a linear model: {theirs['difference']:+.4f} accuracy, {LEVEL:.0%} interval "
+            f"{_to(theirs['difference_interval'], '+')}: {linear_verdict(theirs)}"
+        )
+    lines.append(
+        f"behind these figures: {test['rows']:,} test texts that nothing was trained or chosen on, "
+        f"{looks(test)}; {bag.ensemble.networks} runs"
+    )
+    return lines
 
 
-def _which(outcome: Outcome) -> str:
-    """Which run the weights are of: a confirmed winner's value in the search was another."""
-    if not outcome.candidates:
-        return "it chose the winner"
-    runs = len(outcome.candidates[0].runs)
-    return "its run on a fresh seed" if runs == 1 else f"the best of its {runs} on fresh seeds"
+def _to(interval: Sequence[float], sign: str = "") -> str:
+    low, high = interval
+    return f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
 def _settings(space: SearchSpace, config: TrainConfig) -> str:
@@ -87,29 +116,17 @@ def _settings(space: SearchSpace, config: TrainConfig) -> str:
     )
 
 
-def _linear_lines(outcome: Outcome) -> list[str]:
-    """What a linear model reaches; where test rows were judged, they alone say which is better."""
+def _linear_line(outcome: Outcome) -> list[str]:
+    """What a linear model reaches on the validation rows, where no test rows were judged."""
     if not outcome.linear:
         return []
     objective, winner = outcome.space.objective, outcome.winner
-    assert winner is not None
+    assert isinstance(winner, Winner)
     value = outcome.linear[objective.metric.removeprefix("val_")]
     line = f"a linear model (TF-IDF, logistic regression), {objective.metric}: {value:.4f}"
-    test = outcome.linear.get("test")
-    if test is None:
-        ours = winner.report["objective"]
-        if outcome.candidates:
-            ours = outcome.candidates[0].summary()["mean"]
-        # As they are shown: what looks the same is not called better.
-        better = objective.better(round(value, 4), round(ours, 4))
-        return [line + ", better than the winner" * better]
-    low, high = test["difference_interval"]
-    return [
-        line,
-        f"test accuracy against the linear model's {test['accuracy']:.4f}: "
-        f"{test['difference']:+.4f}, {LEVEL:.0%} interval {low:+.4f} to {high:+.4f} "
-        f"(paired by example): {linear_verdict(test)}",
-    ]
+    # As they are shown: what looks the same is not called better.
+    better = objective.better(round(value, 4), round(winner.report["objective"], 4))
+    return [line + ", better than the winner" * better]
 
 
 def _warning(outcome: Outcome) -> list[str]:
@@ -123,14 +140,14 @@ def _warning(outcome: Outcome) -> list[str]:
     ]
 
 
-def _candidate_line(candidate: Candidate) -> str:
-    figures = candidate.summary()
+def _candidate_line(figures: Mapping[str, Any]) -> str:
     spread = ""
-    if not math.isnan(figures["deviation"]):
-        spread = f" ± {figures['half_width']:.4f} (deviation {figures['deviation']:.4f})"
-    mark = ", the baseline" if candidate.baseline else ""
-    runs = f"{figures['runs']} run{'s' * (figures['runs'] > 1)}"
-    return f"  trial {candidate.trial}{mark}: {figures['mean']:.4f}{spread}, {runs}"
+    if not math.isnan(figures["interval"][0]):
+        spread = f", {_to(figures['interval'])}"
+    mark = ", the baseline" if figures["baseline"] else ""
+    left = f"; left: {figures['left']}" if figures["left"] else ""
+    folds = f"{figures['folds']} of {figures['of']} folds"
+    return f"  trial {figures['trial']}{mark}: {figures['value']:.4f}{spread} ({folds}{left})"
 
 
 def comparison(space: SearchSpace, search: optuna.Study) -> str | None:
@@ -179,7 +196,7 @@ def example(artifact: Artifact, prepared: Prepared) -> str:
     row = int(abs(val.lengths - 20).argmin())  # long enough to say something, short enough to show
     ids = val.ids[val.offsets[row] : val.offsets[row + 1]].tolist()
     text = artifact.tokenizer.decode(ids)
-    probabilities = artifact.row_probabilities(unlabelled([ids]))[0]
+    probabilities = artifact.row_probabilities(val.between(row, row + 1))[0]
     label = artifact.labels[int(probabilities.argmax())]
     truth = artifact.labels[int(val.labels[row])]
     shown = text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"

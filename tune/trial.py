@@ -19,8 +19,9 @@ import torch
 
 from lstmcls.allocator import forget_shapes, keep_freed_memory
 from lstmcls.config import config_from
-from lstmcls.dataset import Prepared
+from lstmcls.ensemble import log_probabilities
 from lstmcls.fit import Diverged, Report, TrainingState, fit
+from lstmcls.folds import Folds
 from lstmcls.metrics import OBJECTIVES
 from tune.checkpoints import Checkpoints, NotShared, trial_folder
 from tune.space import Objective
@@ -54,7 +55,12 @@ class Order:
     objective: Objective
     threads: int
     gpus: float
+    vocab_size: int
+    classes: int
+    max_length: int  # tokens after which the texts were cut
     gpu_context: float = 0.0  # of a GPU, what the process takes besides its tensors
+    # Judged by the last report, whose epoch is fixed beforehand; otherwise by the best.
+    by_last: bool = False
 
 
 @dataclass
@@ -74,8 +80,10 @@ class Best:
         return better
 
 
-def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
+def train_trial(spec: dict[str, Any], data: Folds, order: Order) -> None:
     """Train `spec["train"]` and report to Ray Tune; `spec["recorded"]` reports are known.
+
+    The rows of fold `spec["fold"]` are held out to judge it.
 
     `spec["best"]` is the best of them, [step, objective]; None without one that has a value. Its
     weights stay as they are, whatever another machine's last bits make of the same step.
@@ -106,10 +114,10 @@ def train_trial(spec: dict[str, Any], data: Prepared, order: Order) -> None:
         )
 
 
-def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> None:
+def _train(spec: dict[str, Any], data: Folds, order: Order, device: str) -> None:
     config = config_from(spec["train"])
     checkpoints = Checkpoints(trial_folder(order.checkpoints, order.study, spec["number"]))
-    state = TrainingState.create(config, data.vocab_size, len(data.labels), device)
+    state = TrainingState.create(config, order.vocab_size, order.classes, device)
     saved, notes = checkpoints.load()
     if saved is not None and saved.get("config") != config.to_dict():
         # The journal was restored from a backup and gave the number away once more.
@@ -123,20 +131,25 @@ def _train(spec: dict[str, Any], data: Prepared, order: Order, device: str) -> N
     if notes or (saved is None and spec["recorded"]):
         epoch = state.reports[-1].epoch if state.reports else 0
         notes.append(f"goes on from epoch {epoch:g}")
+    held_out = data.held_out(spec["fold"])
     best = Best(order.objective, *spec["best"] or ())
     for report in state.reports[spec["recorded"] :]:
         best.saw(report)  # its weights were saved before it was in a checkpoint
         _report(report, order.objective, notes)
     for report in fit(
         state,
-        data.splits["train"],
-        data.splits["val"],
+        data.train(spec["fold"]),
+        held_out,
         metric=order.objective.metric,
         mode=order.objective.mode,
-        pad_to=config.pad_to(data.max_length),
+        pad_to=config.pad_to(order.max_length),
     ):
         before = best.step
-        if report.step > spec["recorded"]:
+        if order.by_last:
+            if keep := report.epoch == config.epochs:
+                logs = log_probabilities(state.judged, held_out, order.max_length)
+                checkpoints.save_held_out(logs)
+        elif report.step > spec["recorded"]:
             keep = best.saw(report)
         else:  # known to the study: what has been kept of it stays
             keep = report.step == before and not checkpoints.has_weights(before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,19 +20,19 @@ from lstmcls.calibration import brier_score, expected_calibration_error
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, TokenDataset, load_prepared
+from lstmcls.ensemble import Ensemble
 from lstmcls.files import replacing
-from lstmcls.fit import judged_rows
 from lstmcls.metrics import METRICS, classification_metrics, confusion
-from lstmcls.model import LSTMClassifier
+from tune.bag import Bag
 from tune.checkpoints import load_weights, trial_folder
-from tune.confirm import LAST, LOOKED, Candidate, suggest_run
+from tune.confirm import LAST, LOOKED
 from tune.intervals import newcombe_paired
-from tune.metric_intervals import metric_interval
+from tune.metric_intervals import metric_difference, metric_interval
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.space import Objective, SearchSpace
 from tune.store import Store
-from tune.study import CONFIRMATION, SEARCH, ranked, reports_of
+from tune.study import SEARCH, ranked, reports_of
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,6 @@ def of_search(run: RunFolder, space: SearchSpace, search: optuna.Study) -> Itera
     yield from (made(*pair) for pair in sorted(others, key=lambda p: cost(p[1]["objective"])))
 
 
-def of_candidate(
-    run: RunFolder, space: SearchSpace, candidate: Candidate, confirmation: optuna.Study
-) -> Iterator[Winner]:
-    """A candidate's reports on fresh seeds, the best first."""
-    trials, cost = confirmation.get_trials(deepcopy=False), space.objective.cost
-    runs = [
-        (trials[number], report)
-        for number, _ in candidate.runs
-        for report in _best_first(trials[number], space.objective)
-    ]
-    for trial, report in sorted(runs, key=lambda pair: cost(pair[1]["objective"])):
-        config = suggest_run([candidate], optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
-        folder = trial_folder(run.checkpoints, CONFIRMATION, trial.number)
-        yield Winner(candidate.trial, config, folder, report)
-
-
 def _best_first(trial: FrozenTrial, objective: Objective) -> list[dict[str, Any]]:
     known = [r for r in reports_of(trial) if not math.isnan(r["objective"])]
     return sorted(known, key=lambda report: objective.cost(report["objective"]))
@@ -124,12 +108,7 @@ def in_best(run: RunFolder) -> dict[str, Any]:
 def export(
     run: RunFolder, winner: Winner, prepared: Prepared, share: Share, extra: dict[str, Any]
 ) -> None:
-    """Write best/; `extra` goes into its metrics.json.
-
-    Args:
-        extra: `objective` (the metric's name) and, of a confirmed winner, `test` (from
-            `look_at_test`), `confirmation` (the candidates' summaries, the winner's first) and
-            `level` (of their intervals).
+    """Write best/ of one network; `extra` goes into its metrics.json.
 
     Raises:
         RunFailed: the weights are gone or damaged.
@@ -160,55 +139,88 @@ def export(
     )
 
 
-def write_best_config(run: RunFolder, winner: Winner, extra: dict[str, Any]) -> None:
+def export_bag(
+    run: RunFolder, bag: Bag, prepared: Prepared, share: Share, extra: dict[str, Any]
+) -> None:
+    """Write best/ of a confirmed winner; `extra` goes into its metrics.json.
+
+    Args:
+        extra: `objective` (the metric's name), `test` (from `look_at_test`), `confirmation` (the
+            candidates' summaries, the winner's first) and `level` (of their intervals).
+    """
+    torch.set_num_threads(share.threads)
+    metrics = {
+        "out_of_fold": bag.figures,
+        "per_class": bag.per_class,
+        "trial": bag.trial,
+        "epoch": bag.candidate.epochs,
+        "threads": share.threads,
+        "device": "cuda" if share.gpu else "cpu",
+        **extra,
+    }
+    save_artifact(
+        run.best,
+        weights=bag.ensemble,
+        config=bag.config,
+        prepared=prepared,
+        metrics=metrics,
+        title=run.name,
+    )
+
+
+def write_best_config(run: RunFolder, winner: Winner | Bag, extra: dict[str, Any]) -> None:
     """Write best.yaml, which `lstmcls.train --config` accepts.
 
-    `extra` as for `export`, and `linear`: what a linear model reaches.
+    `extra` as for `export` and `export_bag`, and `linear`: what a linear model reaches.
     """
-    value, metric = winner.report["objective"], extra["objective"]
-    seed = f" on seed {winner.config.seed}" if "test" in extra else ""
-    head = (
-        f"# {run.name}, trial {winner.trial} ({winner.config.variant}){seed}: "
-        f"{metric} {value:.6f}\n"
-    )
-    if "test" in extra:
-        confirmed, test = extra["confirmation"][0], extra["test"]
-        several = confirmed["runs"] > 1
-        spread = f", standard deviation {confirmed['deviation']:.4f}" if several else ""
-        low, high = test["accuracy_interval"]
-        head += (
-            f"# on {confirmed['runs']} fresh seed{'s' * several}: "
-            f"{'mean ' * several}{metric} {confirmed['mean']:.4f}{spread}\n"
-            f"# test accuracy {test['accuracy']:.4f}, {extra['level']:.0%} interval "
-            f"[{low:.4f}, {high:.4f}], {test['rows']:,} rows\n"
+    metric = extra["objective"]
+    name = metric.removeprefix("val_")
+    head = [f"{run.name}, trial {winner.trial} ({winner.config.variant})"]
+    if isinstance(winner, Winner):
+        head[0] += f": {metric} {winner.report['objective']:.6f}"
+    else:
+        found = winner.figures
+        head.append(
+            f"out of fold: {name} {found[name]:.4f}, {extra['level']:.0%} interval "
+            f"{_ends(found[f'{name}_interval'])}, {found['rows']:,} rows in {found['folds']} folds"
+        )
+    if test := extra.get("test"):
+        head.append(
+            f"test accuracy {test['accuracy']:.4f}, {extra['level']:.0%} interval "
+            f"{_ends(test['accuracy_interval'])}, {test['rows']:,} rows"
         )
         if "difference" in test:
-            low, high = test["difference_interval"]
-            head += (
-                f"# test accuracy against the baseline's: {test['difference']:+.4f}, "
-                f"{extra['level']:.0%} interval [{low:+.4f}, {high:+.4f}], paired by text\n"
+            head.append(
+                f"test accuracy against the baseline's: {test['difference']:+.4f}, "
+                f"{extra['level']:.0%} interval {_ends(test['difference_interval'], '+')}, "
+                "paired by text"
             )
-    if "linear" in extra:
-        value = extra["linear"][metric.removeprefix("val_")]
-        head += f"# {metric} of a linear model (TF-IDF, logistic regression): {value:.4f}\n"
-        if test := extra["linear"].get("test"):
-            low, high = test["difference_interval"]
-            head += (
-                f"# test accuracy of the linear model {test['accuracy']:.4f}; the winner's minus "
+    if linear := extra.get("linear"):
+        value = linear[name]
+        head.append(f"{name} of a linear model (TF-IDF, logistic regression): {value:.4f}")
+        if test := linear.get("test"):
+            head.append(
+                f"test accuracy of the linear model {test['accuracy']:.4f}; the winner's minus "
                 f"this: {test['difference']:+.4f}, {extra['level']:.0%} interval "
-                f"[{low:+.4f}, {high:+.4f}], paired by text\n"
+                f"{_ends(test['difference_interval'], '+')}, paired by text"
             )
+    lines = "".join(f"# {line}\n" for line in head)
     with replacing(run.best_config) as path:
-        path.write_text(head + winner.config.to_yaml(), encoding="utf-8")
+        path.write_text(lines + winner.config.to_yaml(), encoding="utf-8")
 
 
-def count_looks(confirmation: optuna.Study, winner: Winner) -> int:
-    """How many winners of this run were judged on test data, `winner` included; it is recorded.
+def _ends(interval: Sequence[float], sign: str = "") -> str:
+    low, high = interval
+    return f"[{low:{sign}.4f}, {high:{sign}.4f}]"
 
-    One, unless a finished search was resumed and came to another.
+
+def count_looks(confirmation: optuna.Study, bag: Bag) -> int:
+    """How many winners of this run were judged on test data, `bag` included; it is recorded.
+
+    One, unless a finished search was resumed and came to another, or to more networks.
     """
     looked = confirmation.user_attrs.get(LOOKED, [])
-    this = [winner.trial, winner.config.seed]
+    this = [bag.trial, bag.ensemble.networks]
     if this not in looked:
         looked = [*looked, this]
         confirmation.set_user_attr(LOOKED, looked)
@@ -225,17 +237,25 @@ class TestLook:
     rows: TokenDataset
     probabilities: NDArray[np.float32]  # (rows, classes)
     figures: dict[str, Any]
+    metric: str  # of METRICS: the objective's
 
 
 def look_at_test(
-    winner: Winner, baseline: Winner | None, prepared: Prepared, share: Share
+    ensemble: Ensemble,
+    baseline: Ensemble | None,
+    prepared: Prepared,
+    share: Share,
+    objective: Objective,
 ) -> TestLook:
     """The winner on test data, for the only time: the METRICS, each with its interval, calibration.
 
     With a baseline, also the difference of accuracies, paired by row.
     """
     test = load_prepared(prepared.folder, ("test",)).splits["test"]
-    probabilities = _probabilities(winner, prepared, test, share)
+    torch.set_num_threads(share.threads)
+    # The head of a cluster often has no GPU.
+    device = torch.device("cuda" if share.gpu and torch.cuda.is_available() else "cpu")
+    probabilities = ensemble.to(device).row_probabilities(test)
     found: dict[str, Any] = {
         "rows": len(test),
         **classification_metrics(probabilities, test.labels),
@@ -246,30 +266,29 @@ def look_at_test(
     for metric in METRICS:
         _, *interval = metric_interval(metric, probabilities, test.labels)
         found[f"{metric}_interval"] = interval
-    look = TestLook(test, probabilities, found)
+    look = TestLook(test, probabilities, found, objective.metric.removeprefix("val_"))
     if baseline is not None:
-        theirs = _probabilities(baseline, prepared, test, share)
+        theirs = baseline.to(device).row_probabilities(test)
         found["baseline_accuracy"] = float((theirs.argmax(axis=1) == test.labels).mean())
-        found |= difference_of_accuracies(look, theirs)
+        found |= differences(look, theirs)
     return look
 
 
-def difference_of_accuracies(look: TestLook, theirs: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """The winner's test accuracy minus that of `theirs` (rows, classes), with its interval."""
+def differences(look: TestLook, theirs: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """The winner's test accuracy minus that of `theirs` (rows, classes), with its interval.
+
+    And the same of the objective's metric, where that is another.
+    """
     labels = look.rows.labels
     ours, others = (p.argmax(axis=1) == labels for p in (look.probabilities, theirs))
-    return {
+    found = {
         "difference": float(ours.mean() - others.mean()),
         "difference_interval": newcombe_paired(ours, others),
     }
-
-
-def _probabilities(
-    winner: Winner, prepared: Prepared, rows: TokenDataset, share: Share
-) -> NDArray[np.float32]:
-    torch.set_num_threads(share.threads)
-    # The head of a cluster often has no GPU.
-    device = torch.device("cuda" if share.gpu and torch.cuda.is_available() else "cpu")
-    model = LSTMClassifier(winner.config, prepared.vocab_size, len(prepared.labels))
-    model.load_state_dict(load_weights(winner.folder, winner.report["step"]))
-    return judged_rows(model.to(device), rows, prepared.max_length)
+    if look.metric != "accuracy":
+        value, *interval = metric_difference(look.metric, look.probabilities, theirs, labels)
+        found |= {
+            f"{look.metric}_difference": value,
+            f"{look.metric}_difference_interval": interval,
+        }
+    return found

@@ -1,7 +1,8 @@
-"""Calibration by hand, and what holds for any rows."""
+"""Calibration by hand, and what its fits promise for any rows."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
-from lstmcls.calibration import brier_score, expected_calibration_error
+from lstmcls.calibration import best_offsets, brier_score, expected_calibration_error
+from lstmcls.metrics import classification_metrics
 
 Array = NDArray[Any]
 
@@ -24,6 +26,24 @@ def judged(draw: st.DrawFn, classes: int | None = None) -> tuple[Array, Array]:
     cells = st.lists(st.integers(-8, 8), min_size=rows * count, max_size=rows * count)
     labels = st.lists(st.integers(0, count - 1), min_size=rows, max_size=rows)
     return np.array(draw(cells)).reshape(rows, count) / 4, np.array(draw(labels))
+
+
+def macro_f1(scores: Array, labels: Array) -> float:
+    """Of the argmax; as `classification_metrics` has it, which takes a millisecond."""
+    classes = np.arange(scores.shape[1])
+    predicted, truth = scores.argmax(axis=1)[:, None] == classes, labels[:, None] == classes
+    right, either = (predicted & truth).sum(axis=0), predicted.sum(axis=0) + truth.sum(axis=0)
+    return float((2 * right / np.maximum(1, either)).mean())
+
+
+def test_macro_f1_is_scikit_learns() -> None:
+    rng = np.random.default_rng(4)
+    probabilities, labels = rng.dirichlet(np.ones(4), 30), rng.integers(0, 3, 30)
+    expected = classification_metrics(probabilities, labels)["f1"]
+    assert macro_f1(probabilities, labels) == pytest.approx(expected, abs=1e-6)
+
+
+# How far probabilities are off.
 
 
 def test_brier_by_hand() -> None:
@@ -61,3 +81,51 @@ def test_figures_do_not_depend_on_the_order_of_rows(case: tuple[Array, Array], r
         value = figure(probabilities, labels)
         assert 0 <= value <= most
         assert figure(probabilities[order], labels[order]) == pytest.approx(value, abs=1e-12)
+
+
+# Offsets.
+
+
+@settings(deadline=None)
+@given(judged(classes=2))
+def test_two_classes_have_the_best_threshold_there_is(case: tuple[Array, Array]) -> None:
+    scores, labels = case
+    offsets = best_offsets(scores, labels)
+    assert offsets[0] == 0
+    best = macro_f1(scores + offsets, labels)
+    for threshold in np.arange(-4.125, 4.25, 0.125):
+        assert best >= macro_f1(scores + np.array([0, threshold]), labels) - 1e-9
+    if offsets[1] != 0:
+        assert best > macro_f1(scores, labels)
+
+
+@settings(max_examples=200, deadline=None)
+@given(judged())
+def test_offsets_are_never_worse_than_none(case: tuple[Array, Array]) -> None:
+    scores, labels = case
+    offsets = best_offsets(scores, labels)
+    assert offsets.shape == (scores.shape[1],)
+    assert np.isfinite(offsets).all()
+    assert macro_f1(scores + offsets, labels) >= macro_f1(scores, labels) - 1e-9
+
+
+def test_three_classes_come_near_the_best_of_a_lattice() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.choice(3, 200, p=[0.8, 0.15, 0.05])
+    logits = rng.normal(0, 1, (200, 3)) + np.log([0.8, 0.15, 0.05])
+    logits[np.arange(200), labels] += 1.5
+    scores = log_softmax(logits, axis=1)
+    steps = np.arange(-1, 4, 0.1)
+    best = max(
+        macro_f1(scores + np.array([0, a, b]), labels) for a, b in itertools.product(steps, steps)
+    )
+    found = macro_f1(scores + best_offsets(scores, labels), labels)
+    assert found > macro_f1(scores, labels) + 0.02
+    assert found > best - 0.02
+
+
+def test_what_is_best_already_stays() -> None:
+    scores = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
+    assert best_offsets(scores, np.array([0, 1, 0])).tolist() == [0, 0]
+    by_hand = best_offsets(scores, np.array([0, 1, 1]))  # the third needs more than log(0.6 / 0.4)
+    assert by_hand.tolist() == pytest.approx([0, (np.log(9) + np.log(1.5)) / 2])

@@ -45,16 +45,18 @@ def section(record: Record) -> str:
         return section_html(title, note_html(str(fault)))
     matrix = (record.metrics.get("test") or {}).get("confusion")
     parts = [] if matrix is None else _matrix(matrix, artifact.labels, "test")
+    # The networks of a confirmed winner were trained on all rows but the test split.
+    name = "test" if "out_of_fold" in record.metrics else "val"
     try:
-        val = matching_split(artifact, Path(str(record.space.data)), "val")
+        rows = matching_split(artifact, Path(str(record.space.data)), name)
     except BadInput as fault:
         parts.append(note_html(f"No texts can be shown: {fault}"))
         return section_html(title, *parts)
-    probabilities = artifact.row_probabilities(val)
+    probabilities = artifact.row_probabilities(rows)
+    split = "test" if name == "test" else "validation"
     if matrix is None:
-        parts += _matrix(confusion(probabilities, val.labels), artifact.labels, "validation")
-    split = "" if matrix is None else ", not the test texts of the matrix"
-    return section_html(title, *parts, *_mistakes(artifact, val, probabilities, split))
+        parts += _matrix(confusion(probabilities, rows.labels), artifact.labels, split)
+    return section_html(title, *parts, *_mistakes(artifact, rows, probabilities, split))
 
 
 def _matrix(matrix: list[list[int]], labels: Sequence[str], split: str) -> list[str]:
@@ -119,26 +121,26 @@ def _heatmap(counts: NDArray[np.integer[Any]], labels: Sequence[str]) -> go.Figu
 
 
 def _mistakes(
-    artifact: Artifact, val: TokenDataset, probabilities: NDArray[np.float32], split: str = ""
+    artifact: Artifact, rows: TokenDataset, probabilities: NDArray[np.float32], split: str
 ) -> list[str]:
     predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != val.labels)
+    wrong = np.flatnonzero(predicted != rows.labels)
     order = wrong[np.argsort(-surest[wrong], kind="stable")][:SHOWN]
     head = "<h3>Its most confident mistakes</h3>"
     if not len(order):
-        return [head, text_html(f"None: all {len(val):,} validation texts are classified rightly.")]
+        return [head, text_html(f"None: all {len(rows):,} {split} texts are classified rightly.")]
     lead = (
-        f"Of the {len(wrong):,} mistakes on {len(val):,} validation texts{split}. A text reads as "
-        "the network does: in tokens, cut at its limit. Some labels are wrong themselves."
+        f"Of the {len(wrong):,} mistakes on {len(rows):,} {split} texts. A text reads as "
+        "the model does: in tokens, cut at its limit. Some labels are wrong themselves."
     )
     items = []
     for row in order:
-        ids = val.ids[val.offsets[row] : val.offsets[row + 1]].tolist()
+        ids = rows.ids[rows.offsets[row] : rows.offsets[row + 1]].tolist()
         text = artifact.tokenizer.decode(ids, skip_special_tokens=False)
         text = text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"
         items.append(
             f'<li><blockquote dir="auto">{escaped(text)}</blockquote><p>labelled '
-            f"<b>{escaped(artifact.labels[val.labels[row]])}</b>, taken for "
+            f"<b>{escaped(artifact.labels[rows.labels[row]])}</b>, taken for "
             f"<b>{escaped(artifact.labels[predicted[row]])}</b> with probability "
             f"{surest[row]:.3f}</p></li>"
         )

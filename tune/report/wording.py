@@ -51,8 +51,10 @@ def params_text(params: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in params.items())
 
 
-def interval_text(interval: Sequence[float], sign: str = "") -> str:
+def interval_text(interval: Sequence[float | None], sign: str = "") -> str:
     low, high = interval
+    if low is None or high is None:  # NaN, in JSON
+        return "not defined"
     return f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 

@@ -84,10 +84,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class Confirm:
-    """The best `top` trials run again with `seeds` fresh seeds each; `top` 0 is off."""
+    """The best `top` trials run again on up to `folds` folds each; `top` 0 is off."""
 
     top: int = 3
-    seeds: int = 3
+    folds: int = 5
 
 
 def read_objective(faults: Faults, raw: Any) -> Objective:
@@ -199,10 +199,13 @@ def _read_or_auto(faults: Faults, key: str, raw: Any) -> float | None:
 
 
 def read_confirm(faults: Faults, raw: Any) -> Confirm:
-    """The `confirm:` section: a mapping, or off (false, null)."""
+    """The `confirm:` section: a mapping, or off (false, null).
+
+    `seeds` is from the versions that had no folds; it is read and says nothing.
+    """
     stated = {"top": 0} if raw is None or raw is False or raw == "off" else raw
-    section = as_mapping(faults, "confirm", stated, "{top: 3, seeds: 3} or off") or {}
-    check_keys(faults, "confirm.", section, ("top", "seeds"))
+    section = as_mapping(faults, "confirm", stated, "{top: 3, folds: 5} or off") or {}
+    check_keys(faults, "confirm.", section, ("top", "folds", "seeds"))
     top = as_whole(faults, "confirm.top", section.get("top", Confirm.top), 0)
-    seeds = as_whole(faults, "confirm.seeds", section.get("seeds", Confirm.seeds), 1)
-    return Confirm(top or 0, seeds or 1)
+    folds = as_whole(faults, "confirm.folds", section.get("folds", Confirm.folds), 2)
+    return Confirm(top or 0, folds or Confirm.folds)

@@ -1,0 +1,177 @@
+"""The confirmation of one session: planned, run by the session, and judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+
+from lstmcls.calibration import best_offsets
+from lstmcls.dataset import Prepared
+from lstmcls.ensemble import Ensemble
+from lstmcls.folds import Folds, divide
+from lstmcls.linear import LinearModel
+from lstmcls.metrics import classification_metrics
+from tune import confirm
+from tune.bag import Bag, make_bag, networks_alone, with_networks
+from tune.confirm import Candidate
+from tune.linear_folds import LinearFolds, PendingLinear
+from tune.out_of_fold import OutOfFold, Race, common_folds, in_the_race, rank, summary
+from tune.plan import plan
+from tune.resources import Share
+from tune.run_folder import RunFolder
+from tune.space import SearchSpace
+from tune.study import Suggest, best_report
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Confirmation:
+    """Candidates on the folds of all rows but the test split."""
+
+    run: RunFolder
+    space: SearchSpace
+    prepared: Prepared
+    rows: Folds  # the search's, of which all rows are divided anew
+    search: optuna.Study
+    study: optuna.Study
+    share: Share
+    note: Callable[[str], None]
+    candidates: list[Candidate] = field(default_factory=list)
+    unconfirmed: list[int] = field(default_factory=list)  # chosen trials of which no run ended
+    summaries: list[dict[str, Any]] = field(default_factory=list)  # for metrics.json, best first
+    baseline: Ensemble | None = None  # its networks alone, where it is not the winner alone
+    linear: tuple[LinearFolds, LinearModel] | None = None
+    _linear: PendingLinear | None = None
+
+    def begin(self, seconds: float | None, *, over: bool) -> bool:
+        """Choose the candidates and the folds; False where there is nothing to confirm.
+
+        Args:
+            seconds: that are left; None: without end.
+            over: the time is: what earlier sessions ran is judged, and no more.
+        """
+        self._former = confirm.former_winner(self.study)
+        chosen = confirm.choose_candidates(self.space, self.search, self._former)
+        if not chosen:
+            return False
+        planned = plan(
+            self.rows.size,
+            [self._seconds(candidate) for candidate in chosen],
+            seconds,
+            self.share.concurrency,
+            self.space.confirm.folds,
+        )
+        self.count = confirm.folds_of(self.study, planned)
+        self.candidates = chosen
+        if not over and planned.candidates < len(chosen):
+            self.candidates = chosen[: planned.candidates]
+            self.note(
+                f"confirmation: {planned.candidates} of {len(chosen)} candidates begin, on "
+                f"{self.count} folds: the minutes suffice for no more"
+            )
+        self.folds = divide(self.rows.rows.between(0, self.rows.size), self.count, self.space.seed)
+        # A former winner and its rivals have their runs already.
+        ran = {t.params.get("candidate") for t in self.study.get_trials(deepcopy=False)}
+        self.candidates += [c for c in chosen if c.trial in ran and c not in self.candidates]
+        self.points = confirm.confirmation_points(self.space, self.candidates, self.count)
+        self.found = OutOfFold(self.folds, self.run.checkpoints, self.space.objective)
+        confirm.drop_outdated(self.study, self.candidates)
+        return True
+
+    @property
+    def suggest(self) -> Suggest:
+        return functools.partial(confirm.suggest_run, self.candidates)
+
+    def enqueue(self) -> set[int]:
+        """Enqueue what has not run; the numbers of the runs that do not count."""
+        past = confirm.outdated(self.study, self.points)
+        confirm.enqueue_points(self.study, self.points)
+        return past
+
+    def race(self) -> Race:
+        return Race(self.study, self.candidates, self.points, self.found, self.note)
+
+    def begin_linear(self) -> None:
+        """Train the linear model beside the networks: it has the first free slots."""
+        if len(np.unique(self.folds.rows.labels)) > 1:
+            classes = len(self.prepared.labels)
+            self._linear = PendingLinear(self.folds, self.count, classes, self.share.cpu)
+
+    def _wait_for_linear(self) -> None:
+        """Where it fails there is none, which must not cost the winner."""
+        if self._linear is None:
+            return
+        try:
+            self.linear = self._linear.result()
+        except KeyboardInterrupt:
+            self.note("the linear model is left out: interrupted")
+        except Exception as error:
+            logger.exception("the linear model")
+            self.note(f"the linear model is left out: {type(error).__name__}: {error}")
+
+    def finish(self) -> Bag | None:
+        """The winner's networks and who makes them better; None where too few runs have ended."""
+        ran = confirm.with_runs(self.candidates, self.study, self.points)
+        ran = self.found.read_all(ran, self.note)
+        ran, networks = with_networks(self.run, self.prepared, ran, self.note)
+        ranked = rank(ran, self.found)
+        self.unconfirmed = [
+            c.trial for c in self.candidates if c.trial not in {r.trial for r in ranked}
+        ]
+        finalists = [c for c in ranked if c in in_the_race(ranked)]
+        if len(common_folds(finalists)) < 2:
+            most = max((len(c.runs) for c in finalists), default=0)
+            finalists = [c for c in finalists if len(c.runs) == most]
+        if len(common_folds(finalists)) < 2 or self._only_a_beaten_baseline(finalists):
+            return None
+        self._wait_for_linear()
+        bag = make_bag(finalists, networks, self.found, self.linear, self.prepared)
+        self.summaries = [summary(c, self.found, self.count) for c in ranked]
+        baseline = next((c for c in ranked if c.baseline), None)
+        if baseline is not None:
+            mine = networks[baseline.trial]
+            self.baseline = networks_alone(mine, self.prepared.max_length)
+        return bag
+
+    def linear_figures(self) -> dict[str, Any]:
+        """What the linear model reaches out of fold: the METRICS, `rows`, `strength`."""
+        if self.linear is None:
+            return {}
+        folds = list(range(self.count))
+        logs, labels = self.linear[0].logs(folds), self.found.labels(folds)
+        found = classification_metrics(np.exp(logs), labels)
+        return {**found, "rows": len(labels), "strength": self.linear[0].strength}
+
+    def linear_offsets(self) -> Any:
+        """What a macro F1 asks to be added to its log-probabilities; 0 for other objectives."""
+        if self.linear is None or self.space.objective.metric != "val_f1":
+            return 0.0
+        folds = list(range(self.count))
+        return best_offsets(self.linear[0].logs(folds), self.found.labels(folds))
+
+    def _only_a_beaten_baseline(self, finalists: list[Candidate]) -> bool:
+        """A baseline may have runs of an earlier session, where no later favourite has any."""
+        if self._former is not None or self.candidates[0].baseline:
+            return False
+        return all(candidate.baseline for candidate in finalists)
+
+    def _seconds(self, candidate: Candidate) -> float:
+        """That training takes on all rows, by what the search's trial took."""
+        trial = self.search.get_trials(deepcopy=False)[candidate.trial]
+        report = best_report(trial, self.space.objective)
+        if report is None or not report["epoch"]:
+            return 0.0
+        share = self.rows.size / max(1, len(self.rows.train(0)))
+        return float(report["seconds"] / report["epoch"] * candidate.epochs * share)
+
+    def tokens_only(self) -> Folds:
+        """The folds for those who train networks."""
+        return dataclasses.replace(self.folds, rows=self.folds.rows.tokens_only())
