@@ -23,7 +23,7 @@ from tune.bag import Bag, make_bag, networks_alone, with_networks
 from tune.confirm import Candidate
 from tune.linear_folds import LinearFolds, PendingLinear
 from tune.out_of_fold import OutOfFold, Race, common_folds, in_the_race, rank, summary
-from tune.plan import plan
+from tune.plan import least_seconds, plan
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.space import SearchSpace
@@ -162,6 +162,13 @@ class Confirmation:
         if self._former is not None or self.candidates[0].baseline:
             return False
         return all(candidate.baseline for candidate in finalists)
+
+    def least_seconds(self) -> float:
+        """What the fewest folds of the search's best trial so far need; 0 while there is none."""
+        best = confirm.choose_candidates(self.space, self.search)[:1]
+        if not best:
+            return 0.0
+        return least_seconds(self._seconds(best[0]), self.share.concurrency)
 
     def _seconds(self, candidate: Candidate) -> float:
         """That training takes on all rows, by what the search's trial took."""

@@ -6,6 +6,7 @@ that the trial took for as many epochs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,12 @@ def plan(
         folds -= 1
     fitting = [n for n in range(1, len(seconds) + 1) if _takes(folds, seconds[:n]) <= time]
     return Plan(folds, max(fitting, default=1))
+
+
+def least_seconds(seconds: float, slots: float) -> float:
+    """What FEWEST folds of one candidate need, whose training takes `seconds` on all rows."""
+    rounds = math.ceil(FEWEST / max(1.0, slots))
+    return START + rounds * seconds * (FEWEST - 1) / FEWEST / USED
 
 
 def _takes(folds: int, seconds: Sequence[float]) -> float:

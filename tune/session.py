@@ -55,6 +55,8 @@ from tune.study import (
 from tune.tables import write_tables
 from tune.trial import DISK_FULL, FULL, Order
 
+LEAST_SEARCH = 0.3  # of the time, however long the confirmation takes
+
 logger = logging.getLogger(__name__)
 
 
@@ -206,6 +208,8 @@ class Session:
             stop.saw(report["objective"])
         clock = Clock([self.search], self._started)
         bridge = self._bridge(self.search, stop, space.suggest, space.budget.trials, clock)
+        if self.space.confirm.top and stop.deadline is not None:
+            bridge.before_ask = functools.partial(self._keep_enough, stop, self._confirmation())
         if why := used_up(space.budget, self.search, self._left):
             self.display.note(f"search: {why}")
             self._track(self.search)
@@ -217,6 +221,14 @@ class Session:
         self.display.phase(self.search, space.budget.trials, stop.deadline, then)
         tokens = dataclasses.replace(self.folds, rows=self.folds.rows.tokens_only())
         self._run(bridge, scheduler, tokens)
+
+    def _keep_enough(self, stop: Stop, confirmation: Confirmation) -> None:
+        """End the search earlier where its part would leave too little to confirm its best trial."""
+        if self._left.all is None or stop.deadline is None:
+            return
+        latest = self._started + self._left.all - confirmation.least_seconds()
+        earliest = self._started + LEAST_SEARCH * self._left.all
+        stop.deadline = min(stop.deadline, max(latest, earliest))
 
     def _confirmation(self) -> Confirmation:
         return Confirmation(

@@ -166,7 +166,7 @@ def _confirmation(record: Record, candidates: list[dict[str, Any]]) -> Iterator[
     yield figure_html(
         figure,
         "Each configuration trained again without one fold of the rows, on a fresh seed, and "
-        "judged on that fold: a point for each run. All candidates have the same folds; the interval "
+        "judged on that fold: a point for each run. All have the same folds; the interval "
         "covers rows and runs.",
     )
     yield table_html(
