@@ -223,7 +223,7 @@ class Session:
         self._run(bridge, scheduler, tokens)
 
     def _keep_enough(self, stop: Stop, confirmation: Confirmation) -> None:
-        """End the search earlier where its part would leave too little to confirm its best trial."""
+        """End the search earlier where too little time would be left to confirm its best trial."""
         if self._left.all is None or stop.deadline is None:
             return
         latest = self._started + self._left.all - confirmation.least_seconds()
