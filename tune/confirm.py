@@ -28,7 +28,7 @@ LOOKED = "looked_at_test"  # [trial, networks] of each winner that was judged on
 LAST = "last_winner"  # the one of them in best/: an earlier winner may return
 FOLDS = "folds"  # into how many the rows are divided
 OVERTAKEN = "overtaken by a longer search"
-BEHIND, UNSTABLE = "clearly behind", "another fold failed"  # why a candidate left the race
+BEHIND, UNSTABLE = "behind", "another fold failed"  # why a candidate left the race
 
 Point = dict[str, int | float]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +25,7 @@ from tune.bag import Bag, make_bag, networks_alone, with_networks
 from tune.confirm import Candidate
 from tune.linear_folds import LinearFolds, PendingLinear
 from tune.out_of_fold import OutOfFold, Race, common_folds, in_the_race, rank, summary
-from tune.plan import least_seconds, plan
+from tune.plan import USED, least_seconds, plan
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.space import SearchSpace
@@ -96,8 +98,15 @@ class Confirmation:
         confirm.enqueue_points(self.study, self.points)
         return past
 
-    def race(self) -> Race:
-        return Race(self.study, self.candidates, self.points, self.found, self.note)
+    def race(self, deadline: float | None) -> Race:
+        """`deadline`: on the monotonic clock; None: without end."""
+        slots = self.share.concurrency
+
+        def seconds() -> float:
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            return USED * slots * left
+
+        return Race(self.study, self.candidates, self.points, self.found, self.note, seconds)
 
     def begin_linear(self) -> None:
         """Train the linear model beside the networks: it has the first free slots."""

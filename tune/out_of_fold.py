@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,7 +142,11 @@ def common_folds(candidates: Sequence[Candidate]) -> list[int]:
 
 
 class Race:
-    """Takes those that cannot win any more out of the queue, whenever a run has finished."""
+    """Takes those that cannot win any more out of the queue, whenever a run has finished.
+
+    Args:
+        seconds: of all slots together that are left for the runs; infinite without end.
+    """
 
     def __init__(
         self,
@@ -150,13 +155,15 @@ class Race:
         points: list[Point],
         found: OutOfFold,
         note: Callable[[str], None],
+        seconds: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.study, self.candidates, self.points = study, candidates, points
-        self.found, self.note = found, note
+        self.found, self.note, self.seconds = found, note, seconds
+        self.folds = len({point["fold"] for point in points})
         self._ended = -1
 
     def update(self) -> None:
-        """Drop who failed on a fold, and who is clearly behind the leader."""
+        """Drop who failed on a fold, who is clearly behind, and for whom there is no time."""
         ended = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
         if len(ended) == self._ended:
             return
@@ -166,32 +173,49 @@ class Race:
             if candidate.left and not candidate.left.startswith(confirm.BEHIND):
                 why = f"{confirm.UNSTABLE}: {candidate.left}"
                 confirm.drop(self.study, candidate.trial, TrialState.FAIL, why)
-        for candidate, folds in self._behind(now):
-            why = f"{confirm.BEHIND} after {folds} folds"
-            if confirm.drop(self.study, candidate.trial, TrialState.PRUNED, why):
-                self.note(f"trial {candidate.trial} leaves the confirmation: {why}")
-
-    def _behind(self, candidates: Sequence[Candidate]) -> list[tuple[Candidate, int]]:
-        racing = [c for c in candidates if not c.left]
+        racing = [c for c in now if not c.left]
         common = common_folds(racing)
-        if len(racing) < 2 or len(common) < 2:
-            return []
-        read = [self.found.read(c.runs[f].number, self.note) for c in racing for f in common]
-        if any(logs is None for logs in read):
-            return []
-        leader = min(racing, key=lambda c: (self.found.cost(c, common), c.trial))
+        if len(racing) < 2 or len(common) < 2 or not self._all_known(racing, common):
+            return
+        racing.sort(key=lambda c: (self.found.cost(c, common), c.trial))
+        behind = self._behind(racing, common)
+        for candidate in behind:
+            self._drop(candidate, f"{confirm.BEHIND}: clearly, after {len(common)} folds")
+        racing = [c for c in racing if c not in behind]
+        while len(racing) > 1 and self._takes(racing) > self.seconds():
+            why = f"{confirm.BEHIND} after {len(common)} folds, and the minutes suffice for fewer"
+            self._drop(racing.pop(), why)
+
+    def _drop(self, candidate: Candidate, why: str) -> None:
+        if confirm.drop(self.study, candidate.trial, TrialState.PRUNED, why):
+            self.note(f"trial {candidate.trial} leaves the confirmation: {why}")
+
+    def _takes(self, racing: Sequence[Candidate]) -> float:
+        """Seconds that the rest of the folds will take, by those that have finished."""
+        return sum(
+            (self.folds - len(c.runs))
+            * float(np.mean([run.report["seconds"] for run in c.runs.values()]))
+            for c in racing
+        )
+
+    def _all_known(self, racing: Sequence[Candidate], folds: Sequence[int]) -> bool:
+        read = [self.found.read(c.runs[fold].number, self.note) for c in racing for fold in folds]
+        return all(logs is not None for logs in read)
+
+    def _behind(self, racing: Sequence[Candidate], common: Sequence[int]) -> list[Candidate]:
+        """Those of `racing`, whose first is the leader, that are surely worse on these folds."""
+        leader = racing[0]
         scores = {c.trial: self.found.scores(c, common) for c in racing}
         fold_of = self.found.fold_of(common)
         return [
-            (c, len(common))
-            for c in racing
-            if c is not leader
-            and clearly_behind(
+            c
+            for c in racing[1:]
+            if clearly_behind(
                 scores[c.trial],
                 scores[leader.trial],
                 fold_of,
-                folds_in_all=len({p["fold"] for p in self.points}),
-                candidates=len(candidates),
+                folds_in_all=self.folds,
+                candidates=len(self.candidates),
                 others=[scores[o.trial] for o in racing if o not in (c, leader)],
             )
         ]

@@ -259,7 +259,7 @@ class Session:
         self.display.phase(study, len(confirmation.points), stop.deadline, then, past)
         clock = Clock([self.search, study], began)
         bridge = self._bridge(study, stop, confirmation.suggest, len(study.get_trials()), clock)
-        bridge.before_ask = confirmation.race().update
+        bridge.before_ask = confirmation.race(stop.deadline).update
         self._run(bridge, None, confirmation.tokens_only())
         return None if self._interrupted else confirmation.finish()
 
