@@ -155,18 +155,28 @@ def save_artifact(
         )
     artifact = Artifact(folder, model, tokenizer, prepared.labels, config, finite(record))
     with replacing_folder(folder) as temporary:
-        # save_file would make a file that only its owner can read.
-        state = model.state_dict().items()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
-        (temporary / "model.safetensors").write_bytes(save(tensors))
-        if isinstance(model, Ensemble):
-            _write(temporary / ENSEMBLE, _json(model.to_dict()))
-        _write(temporary / "config.yaml", config.to_yaml())
-        tokenizer.save(str(temporary / "tokenizer.json"))
-        _write(temporary / "labels.json", _json(artifact.labels))
-        _write(temporary / "metrics.json", _json(artifact.metrics))
-        card = model_card(title or folder.resolve().name, config, artifact.labels, artifact.metrics)
-        _write(temporary / "README.md", card)
+        write_files(artifact, temporary, title or folder.resolve().name)
+
+
+def write_files(artifact: Artifact, folder: Path, title: str) -> None:
+    """Write all files of an artifact into a folder that is there; `title`: of the model card.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    model = artifact.model
+    # save_file would make a file that only its owner can read.
+    state = model.state_dict().items()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
+    (folder / "model.safetensors").write_bytes(save(tensors))
+    if isinstance(model, Ensemble):
+        _write(folder / ENSEMBLE, _json(model.to_dict()))
+    _write(folder / "config.yaml", artifact.config.to_yaml())
+    artifact.tokenizer.save(str(folder / "tokenizer.json"))
+    _write(folder / "labels.json", _json(artifact.labels))
+    _write(folder / "metrics.json", _json(artifact.metrics))
+    card = model_card(title, artifact.config, artifact.labels, artifact.metrics)
+    _write(folder / "README.md", card)
 
 
 def add_metrics(folder: Path, more: Mapping[str, Any], title: str) -> None:

@@ -29,6 +29,8 @@ def model_card(
         "python -m lstmcls.predict PATH_TO_THIS_FOLDER --file texts.csv --out labels.csv\n"
         "python -m lstmcls.evaluate PATH_TO_THIS_FOLDER labelled.csv\n"
         "```",
+        *_size(metrics),
+        *_kept(metrics),
         *_tested(metrics),
         *_confirmed(metrics),
         *_validated(metrics),
@@ -50,17 +52,33 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def onnx_section(config: TrainConfig) -> str:
-    """What the card of a folder with model.onnx says besides: how to run it without PyTorch."""
+def onnx_section(config: TrainConfig, max_characters: int = 0, ensemble: bool = False) -> str:
+    """What the card of a folder with model.onnx says besides: how to run it without PyTorch.
+
+    `max_characters`: that a linear model in it reads of a text; 0: there is none.
+    """
     feeds = '"input_ids": ids, "lengths": lengths'
     lines = [
         "import numpy as np, onnxruntime, tokenizers",
-        'encode = tokenizers.Tokenizer.from_file("tokenizer.json").encode',
-        'rows = [encode(text).ids or [1] for text in ("some text", "more text")]  # 1: unknown',
-        "lengths = np.array([len(row) for row in rows])",
-        "ids = np.array([row + [0] * (max(lengths) - len(row)) for row in rows])",
+        'tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")',
+        'texts = ["some text", "more text"]',
+        "def padded(rows):",
+        "    lengths = np.array([len(row) for row in rows])",
+        "    longest = max(lengths)",
+        "    return np.array([list(row) + [0] * (longest - len(row)) for row in rows]), lengths",
+        "rows = [tokenizer.encode(text).ids or [1] for text in texts]  # 1: unknown",
+        "ids, lengths = padded(rows)",
     ]
-    if not config.zero_state:
+    if max_characters:
+        lines += [
+            "def characters(text):  # as UTF-16, normalized, with a space at both ends",
+            "    words = tokenizer.normalizer.normalize_str(text).split()",
+            f"    read = f\" {{' '.join(words)}} \"[:{max_characters}]",
+            '    return np.frombuffer(read.encode("utf-16-le"), "<u2").astype(np.int64)',
+            "character_ids, character_lengths = padded([characters(text) for text in texts])",
+        ]
+        feeds += ', "character_ids": character_ids, "character_lengths": character_lengths'
+    if not config.zero_state and not ensemble:
         sizes = f"{config.layers}, {1 + config.bidirectional}, 2, len(rows), {config.hidden_size}"
         lines.append(f"states = np.zeros(({sizes}), np.float32)  # or N(0, 1), as in training")
         feeds += ', "initial_states": states'
@@ -194,7 +212,35 @@ def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _size(metrics: Mapping[str, Any]) -> list[str]:
+    """Of an ensemble: of how much it is made, and what a prediction takes."""
+    found, test = metrics.get("out_of_fold"), metrics.get("test") or {}
+    if not found:
+        return []
+    text = f"{found['networks']} networks, {found['bytes'] / 2**20:.1f} MB of weights in all."
+    if rate := test.get("texts_per_second"):
+        threads = metrics.get("threads")
+        where = f"a {metrics.get('device')} and {threads} thread{'s' * (threads != 1)}"
+        text += f" The test texts took {1000 / rate:.2g} ms each on {where}."
+    return [text + " `python -m tune.export RUN --to DIR --members N` keeps fewer networks."]
+
+
+def _kept(metrics: Mapping[str, Any]) -> list[str]:
+    if "networks_kept" not in metrics:
+        return []
+    return [
+        f"This copy has {metrics['networks_kept']} of the {metrics['networks_judged']} networks of "
+        "the winner. The figures below are those of all of them: expect a little less."
+    ]
+
+
 def _validated(metrics: Mapping[str, Any]) -> list[str]:
+    if rows := metrics.get("trained_on"):
+        return [
+            "## Metrics",
+            f"Not judged: this one network was trained on all {rows:,} rows but the test split. "
+            "`python -m lstmcls.evaluate` on labelled texts that it was not trained on tells.",
+        ]
     if found := metrics.get("out_of_fold"):
         return [
             "## Metrics out of fold",

@@ -147,6 +147,8 @@ def make_bag(
         figures["without_offsets"] = without
     table = per_class(softmax(judged, axis=1), labels, prepared.labels)
     ensemble = Ensemble(members, classifiers, tuple(offsets), prepared.max_length)
+    figures["networks"] = ensemble.networks
+    figures["bytes"] = sum(tensor.nbytes for tensor in ensemble.state_dict().values())
     return Bag(winner, ensemble, figures, table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -255,9 +256,11 @@ def look_at_test(
     torch.set_num_threads(share.threads)
     # The head of a cluster often has no GPU.
     device = torch.device("cuda" if share.gpu and torch.cuda.is_available() else "cpu")
+    started = time.perf_counter()
     probabilities = ensemble.to(device).row_probabilities(test)
     found: dict[str, Any] = {
         "rows": len(test),
+        "texts_per_second": round(len(test) / (time.perf_counter() - started), 1),
         **classification_metrics(probabilities, test.labels),
         "brier": brier_score(probabilities, test.labels),
         "calibration_error": expected_calibration_error(probabilities, test.labels),
