@@ -7,7 +7,7 @@ ensemble with one. It is trained in seconds on a CPU, and knows no order beyond 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -161,10 +161,12 @@ def fit_linear(train: TokenDataset, classes: int, strength: float) -> LinearMode
     return _Problem.of(train, classes).solved(strength)
 
 
-def fit_linear_path(train: TokenDataset, classes: int) -> Iterator[LinearModel]:
-    """The models of `train` at each of STRENGTHS; what they share is counted a single time."""
+def fit_linear_path(
+    train: TokenDataset, classes: int, strengths: Sequence[float]
+) -> Iterator[LinearModel]:
+    """The models of `train` at each of `strengths`; what they share is counted a single time."""
     problem = _Problem.of(train, classes)
-    return (problem.solved(strength) for strength in STRENGTHS)
+    return (problem.solved(strength) for strength in strengths)
 
 
 def chosen_linear(

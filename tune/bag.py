@@ -115,6 +115,9 @@ def make_bag(
         linear: the linear model out of fold, and that of all rows.
     """
     folds, winner = common_folds(finalists), finalists[0]
+    if linear is not None:
+        both = [fold for fold in folds if fold < len(linear[0].held_out)]
+        linear, folds = (linear, both) if len(both) > 1 else (None, folds)
     labels, fold_of = found.labels(folds), found.fold_of(folds)
     said: dict[str, Floats] = {str(c.trial): found.logs(c, folds) for c in finalists}
     if linear is not None:

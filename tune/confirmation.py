@@ -7,7 +7,8 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,18 +109,28 @@ class Confirmation:
 
         return Race(self.study, self.candidates, self.points, self.found, self.note, seconds)
 
-    def begin_linear(self) -> None:
-        """Train the linear model beside the networks: it has the first free slots."""
-        if len(np.unique(self.folds.rows.labels)) > 1:
-            classes = len(self.prepared.labels)
-            self._linear = PendingLinear(self.folds, self.count, classes, self.share.cpu)
+    def begin_linear(self, seconds: float | None) -> None:
+        """Train the linear model before the networks and beside them; `seconds` are left.
 
-    def _wait_for_linear(self) -> None:
-        """Where it fails there is none, which must not cost the winner."""
-        if self._linear is None:
+        Where it fails there is none, which must not cost the winner.
+        """
+        if len(np.unique(self.folds.rows.labels)) < 2:
             return
+        self.note("a linear model is trained on the same folds; Ctrl-C leaves it out")
+        share, classes = self.share, len(self.prepared.labels)
+        with self._left_out():
+            pending = PendingLinear(
+                self.folds, self.count, classes, share.cpu, share.concurrency, seconds
+            )
+            if pending.enough:
+                self._linear = pending
+            else:
+                self.note("the linear model is left out: it would take too much of the minutes")
+
+    @contextmanager
+    def _left_out(self) -> Iterator[None]:
         try:
-            self.linear = self._linear.result()
+            yield
         except KeyboardInterrupt:
             self.note("the linear model is left out: interrupted")
         except Exception as error:
@@ -141,7 +152,9 @@ class Confirmation:
             finalists = [c for c in finalists if len(c.runs) == most]
         if len(common_folds(finalists)) < 2 or self._only_a_beaten_baseline(finalists):
             return None
-        self._wait_for_linear()
+        if self._linear is not None:
+            with self._left_out():
+                self.linear = self._linear.result()
         bag = make_bag(finalists, networks, self.found, self.linear, self.prepared)
         self.summaries = [summary(c, self.found, self.count) for c in ranked]
         baseline = next((c for c in ranked if c.baseline), None)
@@ -154,7 +167,7 @@ class Confirmation:
         """What the linear model reaches out of fold: the METRICS, `rows`, `strength`."""
         if self.linear is None:
             return {}
-        folds = list(range(self.count))
+        folds = list(range(len(self.linear[0].held_out)))
         logs, labels = self.linear[0].logs(folds), self.found.labels(folds)
         found = classification_metrics(np.exp(logs), labels)
         return {**found, "rows": len(labels), "strength": self.linear[0].strength}
@@ -163,7 +176,7 @@ class Confirmation:
         """What a macro F1 asks to be added to its log-probabilities; 0 for other objectives."""
         if self.linear is None or self.space.objective.metric != "val_f1":
             return 0.0
-        folds = list(range(self.count))
+        folds = list(range(len(self.linear[0].held_out)))
         return best_offsets(self.linear[0].logs(folds), self.found.labels(folds))
 
     def _only_a_beaten_baseline(self, finalists: list[Candidate]) -> bool:

@@ -1,11 +1,12 @@
 """The linear model on the same folds as the networks: what it says of rows it was not trained on.
 
-It trains in seconds, one Ray task for each fold, and is a member of the exported ensemble where it
-makes it better.
+It trains in seconds, or minutes where there are many classes, one Ray task for each fold, and is a
+member of the exported ensemble where it makes it better.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,14 @@ from lstmcls.metrics import classification_metrics
 Floats = NDArray[np.float32]
 
 
+CHOOSING = 6_000  # training rows at most by which the strength is chosen
+SHARE = 0.3  # of the time that the linear model may take
+FEWEST = 2  # folds by which its weight in an ensemble can be found
+
+
 @dataclass(frozen=True)
 class LinearFolds:
-    """Log-probabilities [rows, classes] of each fold's held-out rows, and the strength chosen."""
+    """Log-probabilities [rows, classes] of the held-out rows of the first folds."""
 
     strength: float
     held_out: tuple[Floats, ...]
@@ -34,40 +40,72 @@ class LinearFolds:
 
 
 class PendingLinear:
-    """The linear model in training, in Ray's workers; it needs `Folds.train` of all `count` folds.
+    """The linear model in training, in Ray's workers, which it takes before others do.
+
+    Its strength, the inverse of the regularization, is chosen first, by the log-loss on fold 0;
+    that is waited for. Where there is little time it is trained on fewer folds.
 
     Args:
-        cpus: that a task is given.
+        count: folds, all of which `folds.train` knows.
+        cpus: that a task is given; `slots`: how many there is room for at a time.
+        seconds: that are left; None: without end.
     """
 
-    def __init__(self, folds: Folds, count: int, classes: int, cpus: float) -> None:
-        self._labels = np.concatenate([folds.held_out(fold).labels for fold in range(count)])
-        self._classes, self._data = classes, ray.put(folds)
-        task = ray.remote(num_cpus=cpus)(_held_out_path)
-        self._paths = [task.remote(self._data, fold, classes) for fold in range(count)]
-        self._whole = ray.remote(num_cpus=cpus)(_whole_model)
+    def __init__(
+        self,
+        folds: Folds,
+        count: int,
+        classes: int,
+        cpus: float,
+        slots: int,
+        seconds: float | None,
+    ) -> None:
+        data = ray.put(folds)
+        choose, held_out, whole = (
+            ray.remote(num_cpus=cpus)(task) for task in (_losses, _held_out, _whole_model)
+        )
+        groups = [STRENGTHS[k::slots] for k in range(min(slots, len(STRENGTHS)))]
+        found = ray.get([choose.remote(data, classes, group) for group in groups])
+        losses = {strength: loss for part, _ in found for strength, loss in part.items()}
+        self.strength = min(losses, key=lambda strength: losses[strength])
+        took = max(seconds_of_one for _, seconds_of_one in found)
+        rows = len(folds.train(0))
+        took *= rows / min(rows, CHOOSING)
+        self.folds = count
+        if seconds is not None:
+            fitting = SHARE * seconds * slots / max(took, 1e-9)
+            self.folds = min(count, int(fitting) - 1)
+        self._held_out = [
+            held_out.remote(data, fold, classes, self.strength) for fold in range(self.folds)
+        ]
+        self._whole = whole.remote(data, classes, self.strength) if self.enough else None
+
+    @property
+    def enough(self) -> bool:
+        return self.folds >= FEWEST
 
     def result(self) -> tuple[LinearFolds, LinearModel]:
-        """What it says out of fold, and the model of all rows; waits for them.
-
-        Of STRENGTHS the one with the least log-loss out of fold.
-        """
-        paths = ray.get(self._paths)
-
-        def loss(strength: int) -> float:
-            logs = np.concatenate([path[strength] for path in paths])
-            return classification_metrics(np.exp(logs), self._labels)["loss"]
-
-        best = min(range(len(STRENGTHS)), key=loss)
-        chosen = LinearFolds(STRENGTHS[best], tuple(path[best] for path in paths))
-        state = ray.get(self._whole.remote(self._data, self._classes, chosen.strength))
-        return chosen, LinearModel.of(state)
+        """What it says out of fold, and the model of all rows; waits for them."""
+        held_out = LinearFolds(self.strength, tuple(ray.get(self._held_out)))
+        return held_out, LinearModel.of(ray.get(self._whole))
 
 
-def _held_out_path(folds: Folds, fold: int, classes: int) -> list[Floats]:
-    """Of each of STRENGTHS: what the model without `fold` says of its rows."""
-    held_out = folds.held_out(fold)
-    return [model.logits(held_out) for model in fit_linear_path(folds.train(fold), classes)]
+def _losses(
+    folds: Folds, classes: int, strengths: Sequence[float]
+) -> tuple[dict[float, float], float]:
+    """The log-loss on fold 0 of each strength, and the seconds that one model takes."""
+    started, train, held_out = time.monotonic(), folds.train(0), folds.held_out(0)
+    train = train.between(0, min(len(train), CHOOSING))
+    losses = {}
+    for strength, model in zip(strengths, fit_linear_path(train, classes, strengths), strict=True):
+        found = classification_metrics(np.exp(model.logits(held_out)), held_out.labels)
+        losses[strength] = found["loss"]
+    return losses, (time.monotonic() - started) / len(strengths)
+
+
+def _held_out(folds: Folds, fold: int, classes: int, strength: float) -> Floats:
+    """What the model without `fold` says of its rows."""
+    return fit_linear(folds.train(fold), classes, strength).logits(folds.held_out(fold))
 
 
 def _whole_model(folds: Folds, classes: int, strength: float) -> dict[str, Tensor]:

@@ -248,7 +248,7 @@ class Session:
         over = seconds is not None and seconds <= 0
         if not confirmation.begin(seconds, over=over):
             return None
-        confirmation.begin_linear()
+        confirmation.begin_linear(None if over else seconds)
         if over:
             self.display.note("confirmation: the minutes are over; more --minutes resume it")
             self._track(study)
