@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -82,6 +83,7 @@ def run(main: Callable[[], int]) -> None:
     """Call `main` and exit with its status, turning expected faults into clear lines."""
     _print_anything()
     try:
+        _require_readable_names()
         status = main()
     except BadInput as fault:
         for message in fault.messages:  # which may quote what somebody's file holds
@@ -105,3 +107,20 @@ def _print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _require_readable_names() -> None:
+    """Refuse a locale in which pyarrow and tokenizers, whose names are UTF-8, find other files.
+
+    Raises:
+        BadInput: an argument or the working directory is not ASCII, and the locale is not UTF-8.
+    """
+    if (encoding := sys.getfilesystemencoding()) == "utf-8":
+        return
+    for word in (*sys.argv[1:], os.getcwd()):
+        if not word.isascii():
+            meant = os.fsencode(word).decode("utf-8", "replace")
+            raise BadInput(
+                f"{meant}: cannot be read in this locale, whose encoding is {encoding}; set "
+                "PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8"
+            )

@@ -83,6 +83,28 @@ def test_an_ascii_locale(place: Path, module: str, tmp_path: Path) -> None:
     assert (r"\u7535\u5f71" if file else r"\u597d \u2013 \xbd") in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments", "folder", "says"),
+    [
+        ("lstmcls.prepare", "店.csv --out new", ".", r"\u5e97.csv: cannot"),
+        ("lstmcls.predict", "best good", "跑", r"/\u8dd1: cannot"),
+        ("tune.search", "--space s.yaml --out 新", ".", r"\u65b0: cannot"),
+    ],
+    ids=lambda value: value if value.startswith(("lstmcls", "tune")) else "",
+)
+def test_names_that_an_ascii_locale_cannot_read_are_a_line(
+    place: Path, module: str, arguments: str, folder: str, says: str
+) -> None:
+    before = sorted(place.rglob("*"))
+    done = command(place / folder, ASCII, module, *arguments.split())
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert line.endswith("set PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8")
+    assert sorted(place.rglob("*")) == before
+
+
 def test_what_another_program_reads_is_whole_whatever_the_terminal(place: Path) -> None:
     """JSON, and a script for a cluster: codes in them would be other values."""
     done = command(place, LATIN, "lstmcls.predict", "跑/best", "--json", "电影 😀")
