@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def test_one_of_two_drivers_stops_and_no_trial_is_doubled(
     space = write_space(
         tmp_path / "space.yaml",
         prepared_folder,
-        fixed={"epochs": 40, "batch_size": 4},
+        fixed={"epochs": 12},
         asha=False,
         budget={"trials": 3},
     )
@@ -34,7 +35,10 @@ def test_one_of_two_drivers_stops_and_no_trial_is_doubled(
         ),
         "a report",
     )
+    first.process.send_signal(signal.SIGSTOP)  # so that it does not end before the other begins
     second = Driver(tmp_path, "--resume", run, PYTHONPATH=path)
+    second.until(lambda: " epoch " in second.err, "a report")
+    first.process.send_signal(signal.SIGCONT)
     drivers = [first, second]
     statuses = [driver.wait() for driver in drivers]
     assert sorted(statuses) == [0, 1], first.err + second.err
@@ -45,6 +49,6 @@ def test_one_of_two_drivers_stops_and_no_trial_is_doubled(
     assert "Traceback" not in first.err + second.err
     lines = [json.loads(line) for line in (run / "study.journal").read_bytes().splitlines()]
     reports = Counter((x["trial_id"], x["step"]) for x in lines if x["op_code"] == REPORTED)
-    assert len(reports) == 3 * 40
+    assert len(reports) == 3 * 12
     assert set(reports.values()) == {1}
     assert [trial.state.name for trial in trials(run)] == ["COMPLETE"] * 3
