@@ -207,7 +207,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
         prepared_folder,
         space={"hidden_size": {"int": [4, 4], "step": 4}},
         fixed={"variant": "plain"},
-        budget={"trials": 5},
+        budget={"trials": 4},
     )
     warm = search(tmp_path, "--space", narrow, "--out", "warm", "--warm-start", run)
     assert warm.process.returncode == 0, warm.err

@@ -12,7 +12,7 @@ from driving import search, write_space
 def test_a_search_ends_where_every_configuration_has_been_tried(
     tmp_path: Path, prepared_folder: Path
 ) -> None:
-    space = write_space(tmp_path / "mine.yaml", prepared_folder, asha="off",
+    space = write_space(tmp_path / "mine.yaml", prepared_folder, asha="off", fixed={"epochs": 1},
                         sampler={"name": "gp", "startup_trials": 1})  # fmt: skip
     sizes = {"hidden_size": {"int": [4, 8], "step": 4}}
     optimizers = {"optimizer": {"categorical": ["adam", "sgd"]}}

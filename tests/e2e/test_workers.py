@@ -6,6 +6,7 @@ import resource
 import time
 from pathlib import Path
 
+import pytest
 from conftest import ENVIRONMENT
 from driving import (
     Driver,
@@ -93,6 +94,7 @@ def test_divergence_memory_and_errors_fail_their_trials_alone(
     assert "Traceback" not in driver.err
 
 
+@pytest.mark.slow  # test_searcher.py has it without a search
 def test_a_trial_out_of_memory_gets_its_second_try_and_the_rest_keep_their_workers(
     prepared_folder: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(
     assert sorted(trial.intermediate_values) == list(range(1, 151))
 
 
+@pytest.mark.slow  # test_searcher.py has it without a search
 def test_ray_kills_workers_for_memory(prepared_folder: Path, tmp_path: Path) -> None:
     space = write_space(tmp_path / "s.yaml", prepared_folder, budget={"trials": 1})
     driver = Driver(tmp_path, "--space", space, "--out", "run", RAY_memory_usage_threshold="0.001")
