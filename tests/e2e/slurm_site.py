@@ -16,12 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import ENVIRONMENT
+from conftest import ENVIRONMENT, HANG
 from driving import MARK, marked
 from machines import APART
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
-PATIENCE = 400.0  # seconds for anything; a sitting takes a tenth where the CPUs are free
 NEEDED = (*DAEMONS, "sbatch", "ip", "nsenter")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -152,7 +151,7 @@ class Site:
         """A command of a user on the login node."""
         return subprocess.run(
             ["nsenter", "--net", "--uts", "--target", str(self._login.pid), *map(str, words)],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE,
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=HANG,
             check=False,
         )  # fmt: skip
 
@@ -168,7 +167,7 @@ class Site:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def until(self, reached: Callable[[], Any], what: str) -> Any:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + HANG
         while time.monotonic() < end:
             if found := reached():
                 return found

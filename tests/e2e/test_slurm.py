@@ -21,7 +21,7 @@ from machines import ROOT
 from optuna.trial import TrialState
 from slurm_site import NEEDED, PATH, Site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 NODES = 2
 LONG = {"epochs": 40, "batch_size": 8}  # a trial that is still at work when it is ended
 

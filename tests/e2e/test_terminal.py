@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, reviews, write_csv
+from conftest import ENVIRONMENT, HANG, reviews, write_csv
 from driving import write_space
 
 LATIN = {"PYTHONIOENCODING": "latin-1"}
@@ -46,7 +46,7 @@ def command(
         env={**ENVIRONMENT, **environment},
         capture_output=True,
         encoding="latin-1",
-        timeout=120,
+        timeout=HANG,
         check=False,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import ray
+from conftest import HANG
 from fakes import Nodes
 
 from tune.cluster import Member, start_ray
@@ -128,5 +129,5 @@ def test_ray_keeps_a_trial_away_from_nodes(one_node: Any) -> None:
     assert placement(share, 1, []) != placement(share, 1, ["a"])
     away = placement(share, 1, [one_node["NodeID"], "another"]).to_placement_group()
     anywhere = placement(share, 1, ["another"]).to_placement_group()
-    assert anywhere.wait(30)
+    assert anywhere.wait(HANG)
     assert not away.wait(2)

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from conftest import HANG
 from fakes import asked, finished, in_memory, opened, small_space
 from optuna.trial import TrialState
 
@@ -150,7 +151,7 @@ def test_a_server_that_hangs_holds_up_nothing(
     folder: Path, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", f"{HANG:.0f}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("tune.mlflow.PATIENCE", 0.1)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hanging)
@@ -161,7 +162,7 @@ def test_a_server_that_hangs_holds_up_nothing(
         client = connect(f"http://127.0.0.1:{server.server_port}")
         mlflow = MLflow(client, RunFolder(folder), SPACE.objective, said.append)
         mlflow.update(study)
-        assert Hanging.asked.wait(60)
+        assert Hanging.asked.wait(HANG)
         assert said == []  # it still waits for its answer
         finished(study, SPACE.suggest, [0.5])
         mlflow.update(study)

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from conftest import HANG
 from fakes import PLAIN, Driver, a_report, asked, drive, in_memory, opened, score, small_space
 from optuna.samplers import GPSampler
 from optuna.trial import TrialState
@@ -125,7 +126,7 @@ class Slow:
 
         def slow(sampler: GPSampler, *args: Any) -> Any:
             self.begun.set()
-            assert self.may_end.wait(60)
+            assert self.may_end.wait(HANG)
             return original(sampler, *args)
 
         monkeypatch.setattr(GPSampler, "sample_relative", slow)
@@ -147,7 +148,7 @@ def test_while_gp_works_reports_are_recorded_and_the_search_may_end(
     slow.may_end.clear()
     lines = driver.study.get_trials()
     assert driver.searcher.suggest("x") is None
-    assert slow.begun.wait(60)
+    assert slow.begun.wait(HANG)
     driver.report(trial, 0.5)
     assert driver.frozen(0).intermediate_values == {1: 0.5}
     assert driver.searcher.suggest("x") is None
