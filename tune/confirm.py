@@ -153,17 +153,16 @@ def suggest_run(candidates: Sequence[Candidate], trial: optuna.Trial) -> TrainCo
     return dataclasses.replace(config, epochs=epochs, seed=seed)
 
 
-def drop_outdated(study: optuna.Study, candidates: Sequence[Candidate]) -> None:
-    """Fail the queued runs of configurations that a longer search has since overtaken.
+def drop_outdated(study: optuna.Study, points: Sequence[Point]) -> None:
+    """Fail the queued runs that are none of `points`: a longer search has overtaken them since.
 
     Where there are new favourites, also what is queued of the others and never began: it is
     enqueued again behind them.
     """
-    numbers = {c.trial for c in candidates}
-    queued = {trial.number: point(trial)["candidate"] for trial in study.get_trials(deepcopy=False)}
-    new = not numbers <= set(queued.values())
+    known = {point(trial)["candidate"] for trial in study.get_trials(deepcopy=False)}
+    new = not {each["candidate"] for each in points} <= known
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        if queued[trial.number] not in numbers or (new and not trial.params):
+        if point(trial) not in points or (new and not trial.params):
             end_waiting(study, trial.number, TrialState.FAIL, OVERTAKEN)
 
 

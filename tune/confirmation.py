@@ -86,7 +86,7 @@ class Confirmation:
         self.candidates += [c for c in chosen if c.trial in ran and c not in self.candidates]
         self.points = confirm.confirmation_points(self.space, self.candidates, self.count)
         self.found = OutOfFold(self.folds, self.run.checkpoints, self.space.objective)
-        confirm.drop_outdated(self.study, self.candidates)
+        confirm.drop_outdated(self.study, self.points)
         return True
 
     @property
