@@ -1,4 +1,4 @@
-"""The confirmation: who is in it, in which order it runs, and how it is ranked."""
+"""The confirmation: who is in it, for how long each trains, and which runs count."""
 
 from __future__ import annotations
 
@@ -11,42 +11,50 @@ from typing import Any
 import optuna
 import pytest
 from fakes import a_report, asked, finished, in_memory, opened, small_space
+from fold_runs import ran
 from optuna.trial import TrialState
 
 from tune.confirm import (
+    BEHIND,
+    OVERTAKEN,
+    UNSTABLE,
     Candidate,
     announcement,
-    any_of_the_search,
     choose_candidates,
     confirmation_points,
+    drop,
     drop_outdated,
     enqueue_points,
+    folds_of,
     former_winner,
     outdated,
-    rank_candidates,
+    point,
     suggest_run,
+    with_runs,
 )
-from tune.run_folder import RunFolder
+from tune.plan import Plan
 from tune.space import SearchSpace
 from tune.study import (
     CONFIRMATION,
     ask,
+    best_report,
     cut,
-    finish,
+    frozen_trial,
+    is_fold_run,
     open_study,
     record_report,
     requeue_unfinished,
 )
-from tune.winner import of_candidate
 
 folder = pytest.fixture(in_memory)
 SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "hidden_size": 16}
 ADAM = {"optimizer": "adam", "lr": 0.01, "hidden_size": 32}
 LARGE = {"optimizer": "adam", "lr": 0.01, "hidden_size": 64}
+FOLDS = "by cross-validation, up to 5 folds"
 
 
-def space(top: int = 3, seeds: int = 2, **sections: Any) -> SearchSpace:
-    return small_space(confirm={"top": top, "seeds": seeds}, **sections)
+def space(top: int = 3, folds: int = 2, **sections: Any) -> SearchSpace:
+    return small_space(confirm={"top": top, "folds": folds}, **sections)
 
 
 def search(folder: Path, the_space: SearchSpace, *values: float) -> optuna.Study:
@@ -65,14 +73,22 @@ def outline(candidates: list[Candidate]) -> list[tuple[int, bool]]:
 @pytest.mark.parametrize(
     ("top", "kept", "says"),
     [
-        (2, 240, "confirmation of the top 2 on 2 fresh seeds, about 4 min kept back"),
-        (1, 12, "confirmation of the best trial on 2 fresh seeds, about 12 s kept back"),
-        (3, None, "confirmation of the top 3 on 2 fresh seeds"),
+        (
+            2,
+            240,
+            "confirmation of the top 2 by cross-validation, up to 5 folds, about 4 min kept back",
+        ),
+        (
+            1,
+            12,
+            "confirmation of the best trial by cross-validation, up to 5 folds, about 12 s kept back",
+        ),
+        (3, None, "confirmation of the top 3 by cross-validation, up to 5 folds"),
         (0, 0, "the best trial is written, without a confirmation"),
     ],
 )
 def test_what_is_announced(top: int, kept: float | None, says: str) -> None:
-    assert announcement(space(top), kept) == says
+    assert announcement(space(top, folds=5), kept) == says
 
 
 # Who.
@@ -145,30 +161,57 @@ def test_a_search_without_a_result_has_no_candidates(folder: Path) -> None:
 
 def candidates(the_space: SearchSpace) -> list[Candidate]:
     return [
-        Candidate(5, the_space.config(ADAM), baseline=False),
-        Candidate(0, the_space.config(SGD), baseline=True),
+        Candidate(5, the_space.config(ADAM), baseline=False, epochs=2.0),
+        Candidate(0, the_space.config(SGD), baseline=True, epochs=3.0),
     ]
 
 
-def test_every_candidate_on_the_first_seed_then_on_the_second() -> None:
-    the_space = space(seeds=2, seed=3)
-    points = confirmation_points(the_space, candidates(the_space))
+def confirmation(folder: Path, the_space: SearchSpace) -> optuna.Study:
+    return open_study(folder / "j", CONFIRMATION, the_space.objective)
+
+
+def test_every_candidate_on_the_first_fold_then_on_the_second() -> None:
+    the_space = space(seed=3)
+    points = confirmation_points(the_space, candidates(the_space), 2)
     assert points == [
-        {"candidate": 5, "seed": 4000},
-        {"candidate": 0, "seed": 4000},
-        {"candidate": 5, "seed": 4001},
-        {"candidate": 0, "seed": 4001},
+        {"candidate": 5, "epochs": 2.0, "fold": 0, "seed": 4000},
+        {"candidate": 0, "epochs": 3.0, "fold": 0, "seed": 4000},
+        {"candidate": 5, "epochs": 2.0, "fold": 1, "seed": 4001},
+        {"candidate": 0, "epochs": 3.0, "fold": 1, "seed": 4001},
     ]
 
 
 def test_fresh_seeds_are_none_of_the_search() -> None:
     fixed = {"epochs": 3, "seed": 1001}
-    points = confirmation_points(space(seeds=2, fixed=fixed), candidates(space())[:1])
-    assert [point["seed"] for point in points] == [1000, 1002]
+    points = confirmation_points(space(fixed=fixed), candidates(space())[:1], 2)
+    assert [each["seed"] for each in points] == [1000, 1002]
     grid = {"seed": {"categorical": [1000, 1001]}, "hidden_size": {"int": [8, 16], "step": 8}}
-    searched = small_space(space=grid, sampler="grid", confirm={"top": 1, "seeds": 2})
-    points = confirmation_points(searched, candidates(space())[:1])
-    assert [point["seed"] for point in points] == [1002, 1003]
+    searched = small_space(space=grid, sampler="grid")
+    points = confirmation_points(searched, candidates(space())[:1], 2)
+    assert [each["seed"] for each in points] == [1002, 1003]
+
+
+@pytest.mark.parametrize(
+    ("values", "state", "schedule", "epochs"),
+    [
+        ([0.5, 0.75, 0.625], TrialState.COMPLETE, "constant", 2),  # until it was best
+        ([0.5, 0.75, 0.875], TrialState.COMPLETE, "constant", 3),
+        ([0.75, 0.625], TrialState.PRUNED, "constant", 1),
+        ([0.5, 0.75], TrialState.PRUNED, "constant", 3),  # stopped while it became better
+        ([0.75, 0.625], TrialState.PRUNED, "cosine", 3),  # a schedule ends with the training
+    ],
+)
+def test_for_how_long_a_candidate_trains(
+    folder: Path, values: list[float], state: TrialState, schedule: str, epochs: float
+) -> None:
+    fixed = {"epochs": 3, "report_every": 1, "first_report": 1, "schedule": schedule}
+    the_space = space(fixed=fixed)
+    study = opened(folder / "search", the_space)
+    finished(study, the_space.suggest, values, state)
+    (chosen,) = choose_candidates(the_space, study)
+    assert chosen.epochs == epochs
+    assert chosen.final.epochs == epochs
+    assert chosen.config.epochs == 3
 
 
 def test_the_former_winner_is_judged_beside_what_is_new(folder: Path) -> None:
@@ -177,102 +220,154 @@ def test_the_former_winner_is_judged_beside_what_is_new(folder: Path) -> None:
     assert outline(choose_candidates(the_space, study)) == [(2, False)]
     assert outline(choose_candidates(the_space, study, former=1)) == [(2, False), (1, False)]
     assert outline(choose_candidates(the_space, study, former=2)) == [(2, False)]
-    confirmation = open_study(folder / "j", CONFIRMATION, the_space.objective)
-    assert former_winner(confirmation) is None
-    confirmation.set_user_attr("looked_at_test", [[4, 1000], [1, 1002]])
-    assert former_winner(confirmation) == 1
-
-
-def test_a_bettered_baseline_alone_confirms_nothing() -> None:
-    config = space().config(LARGE)
-    found, baseline = Candidate(3, config, baseline=False), Candidate(0, config, baseline=True)
-    assert not any_of_the_search([found, baseline], [baseline])
-    assert not any_of_the_search([found, baseline], [])
-    assert any_of_the_search([found, baseline], [baseline, found])
-    assert any_of_the_search([baseline, found], [baseline])  # the search's best is the baseline
+    runs = confirmation(folder, the_space)
+    assert former_winner(runs) is None
+    runs.set_user_attr("looked_at_test", [[4, 1000], [1, 1002]])  # of an earlier version
+    assert former_winner(runs) == 1
+    runs.set_user_attr("last_winner", [4, 3])
+    assert former_winner(runs) == 4
 
 
 @pytest.mark.parametrize("seed", [0, 1, 10**6, 2**32 - 1])
 def test_runs_are_their_candidates_under_fresh_seeds(folder: Path, seed: int) -> None:
-    the_space = space(seeds=3, seed=seed)
+    the_space = space(seed=seed)
     chosen = candidates(the_space)
-    points = confirmation_points(the_space, chosen)
-    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
+    points = confirmation_points(the_space, chosen, 3)
+    study = confirmation(folder, the_space)
     enqueue_points(study, points)
     enqueue_points(study, points)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a value outside its distribution
-        for point in points:
+        for wanted in points:
             trial = study.ask()
             config = suggest_run(chosen, trial)
-            assert trial.params == point
-            assert config.seed == point["seed"]
-            wanted = next(c.config for c in chosen if c.trial == point["candidate"])
-            assert config.to_dict() == {**wanted.to_dict(), "seed": point["seed"]}
+            assert trial.params == wanted
+            assert is_fold_run(frozen_trial(study, trial.number))
+            candidate = next(c for c in chosen if c.trial == wanted["candidate"])
+            ours = {"seed": wanted["seed"], "epochs": candidate.epochs}
+            assert config.to_dict() == {**candidate.config.to_dict(), **ours}
             again = optuna.trial.FixedTrial(trial.params)
             assert suggest_run(chosen, again) == config
     assert len(study.get_trials()) == len(points)
-    assert len({point["seed"] for point in points}) == 3
-    assert seed not in {point["seed"] for point in points}
+    assert len({each["seed"] for each in points}) == 3
+    assert seed not in {each["seed"] for each in points}
+
+
+def test_a_run_on_a_fold_is_judged_by_its_last_report(folder: Path) -> None:
+    the_space = space()
+    chosen = candidates(the_space)
+    points = confirmation_points(the_space, chosen, 1)
+    run = ran(confirmation(folder, the_space), chosen, points[0], 0.75, 0.5)
+    searched = finished(opened(folder / "s", the_space), the_space.suggest, [0.75, 0.5])
+    found = [best_report(trial, the_space.objective) for trial in (run, searched)]
+    assert [report and report["step"] for report in found] == [2, 1]
+    diverged = ran(confirmation(folder, the_space), chosen, points[1], 0.75, math.nan)
+    assert best_report(diverged, the_space.objective) is None
+
+
+def test_all_sessions_have_the_folds_of_the_first(folder: Path) -> None:
+    study = confirmation(folder, space())
+    assert folds_of(study, Plan(folds=4, candidates=2)) == 4
+    assert folds_of(study, Plan(folds=3, candidates=1)) == 4
+    assert folds_of(confirmation(folder, space()), Plan(folds=8, candidates=1)) == 4
+
+
+# What an earlier session ran.
 
 
 def test_queued_runs_of_overtaken_candidates_fail_and_may_come_back(folder: Path) -> None:
-    the_space = space(seeds=1)
-    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
+    the_space = space()
+    study = confirmation(folder, the_space)
     first, second = candidates(the_space)
-    other = Candidate(9, the_space.config(LARGE), baseline=False)
-    enqueue_points(study, confirmation_points(the_space, [first, second]))
-    drop_outdated(study, [first, other])
-    enqueue_points(study, confirmation_points(the_space, [other, first]))
+    other = Candidate(9, the_space.config(LARGE), baseline=False, epochs=3.0)
+    points = functools.partial(confirmation_points, the_space, folds=1)
+    enqueue_points(study, points([first, second]))
+    drop_outdated(study, points([first, other]))
+    enqueue_points(study, points([other, first]))
     states = ["FAIL", "FAIL", "WAITING", "WAITING"]
     assert [trial.state.name for trial in study.get_trials()] == states
-    assert study.get_trials()[1].user_attrs["stopped"] == "overtaken by a longer search"
+    assert study.get_trials()[1].user_attrs["stopped"] == OVERTAKEN
     waiting = study.get_trials(states=(TrialState.WAITING,))  # the new favourite comes first
-    assert [t.system_attrs["fixed_params"]["candidate"] for t in waiting] == [9, 5]
+    assert [point(trial)["candidate"] for trial in waiting] == [9, 5]
     # An even longer search: the second is back among the best.
-    drop_outdated(study, [first, second])
-    enqueue_points(study, confirmation_points(the_space, [first, second]))
+    drop_outdated(study, points([first, second]))
+    enqueue_points(study, points([first, second]))
     waiting = study.get_trials(states=(TrialState.WAITING,))
-    assert [t.system_attrs["fixed_params"]["candidate"] for t in waiting] == [5, 0]
+    assert [point(trial)["candidate"] for trial in waiting] == [5, 0]
 
 
-def test_what_an_earlier_sitting_ran_and_no_longer_counts(folder: Path) -> None:
-    the_space = space(seeds=1)
-    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
-    first, second = candidates(the_space)
-    points = confirmation_points(the_space, [first, second])
+def test_what_an_earlier_session_ran_and_no_longer_counts(folder: Path) -> None:
+    the_space = space()
+    study = confirmation(folder, the_space)
+    chosen = candidates(the_space)
+    points = confirmation_points(the_space, chosen, 1)
     enqueue_points(study, points)
     assert outdated(study, points) == set()
-    for state in (TrialState.COMPLETE, TrialState.PRUNED):
-        trial = study.ask()
-        suggest_run([first, second], trial)
-        finish(study, trial.number, state, "", 0.5 if state == TrialState.COMPLETE else None)
+    ran(study, chosen)
+    ran(study, chosen, state=TrialState.PRUNED, why="time is up")
     assert outdated(study, points) == {1}  # cut short by the time: it runs again
     assert outdated(study, points[1:]) == {0, 1}  # the first is overtaken
 
 
 def test_an_interrupted_run_of_an_overtaken_candidate_is_dropped_too(folder: Path) -> None:
-    the_space = space(seeds=1)
-    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
-    first, second = candidates(the_space)
-    enqueue_points(study, confirmation_points(the_space, [first, second]))
+    the_space = space()
+    study = confirmation(folder, the_space)
+    chosen = candidates(the_space)
+    enqueue_points(study, confirmation_points(the_space, chosen, 1))
     for _ in range(2):
-        suggest_run([first, second], study.ask())
+        suggest_run(chosen, study.ask())
     assert requeue_unfinished(study) == [0, 1]
-    drop_outdated(study, [second])
+    drop_outdated(study, confirmation_points(the_space, chosen[1:], 1))
     assert [trial.state.name for trial in study.get_trials()] == ["FAIL", "WAITING"]
 
 
-def test_a_run_that_time_cut_short_comes_back_when_there_is_more(folder: Path) -> None:
-    the_space = space(seeds=1)
-    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
+def test_a_queued_run_of_an_earlier_version_does_not_begin(folder: Path) -> None:
+    """It has no fold and no epochs, which would be drawn at random."""
+    the_space = space()
+    study = confirmation(folder, the_space)
     chosen = candidates(the_space)
-    points = confirmation_points(the_space, chosen)
+    points = confirmation_points(the_space, chosen, 1)
+    for seed in (1000, 1001):
+        study.enqueue_trial({"candidate": 5, "seed": seed})
+    begun = study.ask()
+    begun.suggest_int("candidate", 0, 2**53)
+    begun.suggest_int("seed", 0, 2**53)
+    record_report(study, begun, a_report(1, 0.5))
+    requeue_unfinished(study)
+    drop_outdated(study, points)
     enqueue_points(study, points)
-    for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.PRUNED, None)):
-        trial = study.ask()
-        suggest_run(chosen, trial)
-        finish(study, trial.number, state, "time is up", value)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [point(trial) for trial in waiting] == points
+    assert outdated(study, points) == {0, 1}
+    assert all(not c.runs and not c.left for c in with_runs(chosen, study, points))
+
+
+def test_a_run_that_trained_for_another_time_does_not_count(folder: Path) -> None:
+    """The search was resumed, and its trial became better later."""
+    the_space = space()
+    study = confirmation(folder, the_space)
+    before, other = candidates(the_space)
+    points = confirmation_points(the_space, [before], 2)
+    enqueue_points(study, points)
+    ran(study, [before])
+    after = Candidate(5, before.config, baseline=False, epochs=3.0)
+    now = confirmation_points(the_space, [after, other], 2)
+    assert outdated(study, now) == {0}
+    drop_outdated(study, now)
+    enqueue_points(study, now)
+    assert [c.runs for c in with_runs([after, other], study, now)] == [{}, {}]
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [point(trial) for trial in waiting] == now
+
+
+def test_a_run_that_time_cut_short_comes_back_when_there_is_more(folder: Path) -> None:
+    the_space = space()
+    study = confirmation(folder, the_space)
+    chosen = candidates(the_space)
+    points = confirmation_points(the_space, chosen, 1)
+    enqueue_points(study, points)
+    ran(study, chosen)
+    ran(study, chosen, state=TrialState.PRUNED, why="time is up")
     for _ in range(2):
         enqueue_points(study, points)
         assert [t.state.name for t in study.get_trials()] == ["COMPLETE", "PRUNED", "WAITING"]
@@ -280,20 +375,20 @@ def test_a_run_that_time_cut_short_comes_back_when_there_is_more(folder: Path) -
 
 
 def test_a_run_that_time_cut_short_goes_on_from_where_it_was(folder: Path) -> None:
-    the_space = space(seeds=1)
-    study = open_study(folder / "j", CONFIRMATION, the_space.objective)
+    the_space = space()
+    study = confirmation(folder, the_space)
     chosen = candidates(the_space)
-    points = confirmation_points(the_space, chosen)
+    points = confirmation_points(the_space, chosen, 1)
     enqueue_points(study, points)
     suggest = functools.partial(suggest_run, chosen)
     trial, _ = asked_run(study, suggest)
     record_report(study, trial, a_report(1, 0.5))
     assert cut(study, "time is up") == [0]
     enqueue_points(study, points)
-    drop_outdated(study, chosen)
+    drop_outdated(study, points)
     assert len(study.get_trials()) == len(points)
     assert outdated(study, points) == set()  # it counts, for it will end
-    assert rank_candidates(chosen, study, the_space.objective) == []
+    assert not any(c.runs for c in with_runs(chosen, study, points))
     again, config = asked_run(study, suggest)
     assert again.number == 0
     assert config == suggest(optuna.trial.FixedTrial(points[0]))
@@ -305,83 +400,53 @@ def asked_run(study: optuna.Study, suggest: Any) -> Any:
     return ask(study, suggest, optuna.samplers.RandomSampler, len(study.get_trials()))
 
 
-# The ranking.
-
-
-def confirmation(folder: Path, *runs: tuple[int, float, TrialState]) -> optuna.Study:
-    study = open_study(folder / "confirmation", CONFIRMATION, space().objective)
-    for seed, (number, value, state) in enumerate(runs):
-        study.enqueue_trial({"candidate": number, "seed": seed})
-        trial = study.ask()
-        trial.suggest_int("candidate", 0, 100)
-        trial.suggest_int("seed", 0, 100)
-        record_report(study, trial, a_report(1, value - 0.125))
-        record_report(study, trial, a_report(2, value))
-        finish(study, trial.number, state, "x", value if state == TrialState.COMPLETE else None)
-    return study
-
-
-DONE, CUT = TrialState.COMPLETE, TrialState.PRUNED
-
-
-def test_the_best_mean_wins_and_not_the_best_run(folder: Path) -> None:
+def test_who_left_the_race_stays_out_of_it(folder: Path) -> None:
+    """In the next session too: neither what was dropped nor what failed runs again."""
     the_space = space()
-    study = confirmation(
-        folder, (5, 0.9, DONE), (0, 0.75, DONE), (5, 0.25, DONE), (0, 0.8125, DONE), (5, 1, CUT)
-    )
-    ranked = rank_candidates(candidates(the_space), study, the_space.objective)
-    assert [c.trial for c in ranked] == [0, 5]
-    assert ranked[0].values == [0.75, 0.8125]
-    assert ranked[1].values == [0.9, 0.25]  # an unfinished run does not count
-    figures = ranked[0].summary()
-    assert figures["mean"] == 0.78125
-    assert figures["runs"] == 2
-    assert figures["baseline"] is True
-    assert figures["half_width"] == pytest.approx(12.7062 * 0.0441942 / 2**0.5, rel=1e-4)
-    run = RunFolder(folder)
-    first = next(of_candidate(run, the_space, ranked[0], study))
-    assert first.folder == run.checkpoints / "confirmation-00003"
-    assert first.report["step"] == 2
+    study = confirmation(folder, the_space)
+    chosen = [*candidates(the_space), Candidate(9, the_space.config(LARGE), False, 3.0)]
+    points = confirmation_points(the_space, chosen, 3)
+    enqueue_points(study, points)
+    ran(study, chosen, None, 0.5, 0.75)
+    ran(study, chosen)
+    ran(study, chosen, state=TrialState.FAIL, why="diverged: the loss is nan")
+    assert drop(study, 0, TrialState.PRUNED, f"{BEHIND} after 2 folds") == 2
+    assert drop(study, 9, TrialState.FAIL, f"{UNSTABLE}: diverged: the loss is nan") == 2
+    assert drop(study, 9, TrialState.FAIL, UNSTABLE) == 0
+    before = study.get_trials()
+    enqueue_points(study, points)
+    assert len(study.get_trials()) == len(before) == 9
+    assert outdated(study, points) == set()
+    left = {c.trial: c.left for c in with_runs(chosen, study, points)}
+    assert left == {5: "", 0: "clearly behind after 2 folds", 9: "diverged: the loss is nan"}
+    assert [point(t)["fold"] for t in study.get_trials(states=(TrialState.WAITING,))] == [1, 2]
 
 
-def test_the_lowest_mean_wins_where_less_is_better(folder: Path) -> None:
-    the_space = space(objective="val_loss")
-    study = open_study(folder / "c", CONFIRMATION, the_space.objective)
-    for number, value in ((5, 0.5), (0, 0.25), (5, 0.125), (0, 0.25)):
-        study.enqueue_trial({"candidate": number, "seed": 1})
-        trial = study.ask()
-        trial.suggest_int("candidate", 0, 9)
-        trial.suggest_int("seed", 0, 9)
-        record_report(study, trial, a_report(1, value))
-        finish(study, trial.number, DONE, "x", value)
-    ranked = rank_candidates(candidates(the_space), study, the_space.objective)
-    assert [c.trial for c in ranked] == [0, 5]
-    run = RunFolder(folder)
-    first = next(of_candidate(run, the_space, ranked[1], study))
-    assert first.folder == run.checkpoints / "confirmation-00002"
-
-
-def test_candidates_without_a_run_are_left_out(folder: Path) -> None:
+def test_a_candidate_has_its_finished_runs_by_fold(folder: Path) -> None:
     the_space = space()
-    study = confirmation(folder, (0, 0.5, DONE), (7, 0.75, DONE))
-    ranked = rank_candidates(candidates(the_space), study, the_space.objective)
-    assert [c.trial for c in ranked] == [0]
-    assert math.isnan(ranked[0].summary()["deviation"])
-
-
-def test_equal_means_go_to_the_lower_number(folder: Path) -> None:
-    the_space = space()
-    study = confirmation(folder, (5, 0.5, DONE), (0, 0.5, DONE))
-    ranked = rank_candidates(candidates(the_space), study, the_space.objective)
-    assert [c.trial for c in ranked] == [0, 5]
+    study = confirmation(folder, the_space)
+    chosen = candidates(the_space)
+    points = confirmation_points(the_space, chosen, 2)
+    for number in (2, 0, 1):
+        ran(study, chosen, points[number], 0.5, 0.25 * number)
+    ran(study, chosen, points[3], state=TrialState.PRUNED, why="time is up")
+    five, zero = with_runs(chosen, study, points)
+    assert [(fold, run.number, run.seed) for fold, run in five.runs.items()] == [
+        (0, 1, 1000),
+        (1, 0, 1001),
+    ]
+    assert [run.report["objective"] for run in five.runs.values()] == [0.0, 0.5]
+    assert list(zero.runs) == [0]
+    assert not five.left
+    assert not zero.left
 
 
 def test_asked_names_no_search(folder: Path) -> None:
     """The confirmation is a study of its own in the same journal."""
     the_space = space(enqueue=[SGD])
     study = opened(folder / "j", the_space)
-    other = open_study(folder / "j", CONFIRMATION, the_space.objective)
-    enqueue_points(other, [{"candidate": 0, "seed": 1}])
+    other = confirmation(folder, the_space)
+    enqueue_points(other, confirmation_points(the_space, candidates(the_space)[:1], 1))
     trial, _ = asked(study, the_space, 1)
     assert trial.params == SGD
     assert len(study.get_trials()) == len(other.get_trials()) == 1
