@@ -37,29 +37,29 @@ def minutes_left(minutes: float | None, *studies: optuna.Study, top: int = 2) ->
 
 
 def test_a_first_sitting_keeps_time_for_the_confirmation() -> None:
-    assert minutes_left(10, a_study(), NONE) == (6, 10)
+    assert minutes_left(10, a_study(), NONE) == (5, 10)
     assert minutes_left(10, a_study(), NONE, top=0) == (10, 10)
     assert minutes_left(None, a_study(), NONE) == (None, None)
 
 
 def test_twice_the_minutes_search_as_long_again() -> None:
-    search, confirmation = a_study(6 * 60, began=(0,)), a_study(10 * 60)
+    search, confirmation = a_study(5 * 60, began=(0,)), a_study(10 * 60)
     assert minutes_left(10, search, confirmation) == (0, 0)
-    assert minutes_left(20, search, confirmation) == (6, 10)
-    assert minutes_left(15, search, confirmation) == (3, 5)
+    assert minutes_left(20, search, confirmation) == (5, 10)
+    assert minutes_left(15, search, confirmation) == (2.5, 5)
 
 
 def test_a_confirmation_that_was_quick_leaves_more() -> None:
-    assert minutes_left(20, a_study(6 * 60, began=(0,)), a_study(7 * 60)) == (6, 13)
+    assert minutes_left(20, a_study(5 * 60, began=(0,)), a_study(6 * 60)) == (5, 14)
 
 
 def test_a_confirmation_that_was_long_leaves_the_next_its_share() -> None:
-    assert minutes_left(8, a_study(60, began=(0,)), a_study(5 * 60)) == (1.8, 3)
+    assert minutes_left(8, a_study(60, began=(0,)), a_study(5 * 60)) == (1.5, 3)
 
 
 def test_two_sittings_of_one_search_are_one() -> None:
     search = a_study(2 * 60, 1000 * 60 + 60, began=(0, 1000 * 60))
-    assert minutes_left(10, search, NONE) == (3, 7)
+    assert minutes_left(10, search, NONE) == (2, 7)
 
 
 def test_what_is_used_up_is_said_and_what_goes_on() -> None:
@@ -93,12 +93,12 @@ def test_what_was_cut_short_has_begun_and_can_go_on(tmp_path: Path) -> None:
 
 def test_the_clock_runs_until_the_trials_are_cut_short() -> None:
     search, confirmation = a_study(2 * 60, began=(0,)), a_study()
-    record_cut(search, 6 * 60)
-    assert minutes_left(10, search, confirmation) == (0, 4)
-    record_cut(confirmation, 4 * 60)
+    record_cut(search, 5 * 60)
+    assert minutes_left(10, search, confirmation) == (0, 5)
+    record_cut(confirmation, 5 * 60)
     assert minutes_left(10, search, confirmation) == (0, 0)
-    record_cut(search, 12 * 60)
-    assert minutes_left(20, search, confirmation) == (0, 4)
+    record_cut(search, 10 * 60)
+    assert minutes_left(20, search, confirmation) == (0, 5)
 
 
 @pytest.mark.parametrize("asked", [Budget(3), Budget(99), Budget(None, 5), Budget(None, 99)])

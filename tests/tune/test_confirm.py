@@ -81,7 +81,8 @@ def outline(candidates: list[Candidate]) -> list[tuple[int, bool]]:
         (
             1,
             12,
-            "confirmation of the best trial by cross-validation, up to 5 folds, about 12 s kept back",
+            "confirmation of the best trial by cross-validation, up to 5 folds, about 12 s "
+            "kept back",
         ),
         (3, None, "confirmation of the top 3 by cross-validation, up to 5 folds"),
         (0, 0, "the best trial is written, without a confirmation"),

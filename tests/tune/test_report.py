@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import write_csv
 from fakes import a_report, asked, finished, in_memory, small_space
+from fold_runs import ran
 from optuna.trial import TrialState
 from runs import ASHA, HOSTILE, a_run
 
@@ -25,6 +28,7 @@ from lstmcls.dataset import load_prepared
 from lstmcls.metrics import confusion
 from lstmcls.prepare import prepare
 from lstmcls.tokenizer import load_tokenizer
+from tune.confirm import choose_candidates, confirmation_points, enqueue_points
 from tune.report import cost, curves, importance, mistakes, winner
 from tune.report.document import try_report, write_report
 from tune.report.parallel import place
@@ -70,7 +74,7 @@ def test_a_run_without_a_winner_folder(folder: Path) -> None:
     assert headings(page)[:3] == ["The winner", "The best value", "Learning curves"]
     assert HOSTILE not in content
     assert html.escape(HOSTILE) in content
-    assert "not confirmed on fresh seeds" in content
+    assert "not confirmed by cross-validation" in content
     assert html.escape(run.space.read_text(encoding="utf-8")) in content
 
 
@@ -140,16 +144,28 @@ def test_the_end_of_a_search_survives_a_report_that_cannot_be_drawn(
 
 def confirmation(**changed: Any) -> dict[str, Any]:
     return {
-        "trial": 0, "baseline": False, "runs": 3, "mean": 0.8, "deviation": 0.01,
-        "half_width": 0.0248, "values": [0.79, 0.8, 0.81], **changed,
+        "trial": 0, "baseline": False, "folds": 3, "of": 5, "value": 0.8,
+        "interval": [0.77, 0.83], "values": [0.79, 0.8, 0.81], "left": "", **changed,
+    }  # fmt: skip
+
+
+def out_of_fold(**changed: Any) -> dict[str, Any]:
+    bins = [[0.6, 0.5, 40.0], [0.9, 0.875, 40.0]]
+    alone = {"accuracy": 0.8, "brier": 0.3, "calibration_error": 0.0456, "reliability": bins}
+    return {
+        "rows": 1234, "folds": 3, "accuracy": 0.8175, "accuracy_interval": [0.79, 0.84],
+        "members": {"0": 0.6, "linear": 0.4}, "networks_alone": alone, "brier": 0.25,
+        "calibration_error": 0.0123, "reliability": bins, **changed,
     }  # fmt: skip
 
 
 def test_the_confirmed_winner(folder: Path) -> None:
     record = of_trials(folder, small_space(), {"objectives": [0.5, 0.9]}, {"objectives": [0.4]})
+    behind = confirmation(trial=1, baseline=True, folds=2, value=0.7, interval=[None, None])
     metrics = {
         "trial": 0,
-        "confirmation": [confirmation(), confirmation(trial=1, baseline=True, mean=0.7)],
+        "confirmation": [confirmation(), behind | {"left": "clearly behind after 2 folds"}],
+        "out_of_fold": out_of_fold(),
         "test": {
             "rows": 1000, "accuracy": 0.79, "accuracy_interval": [0.76, 0.82],
             "baseline_accuracy": 0.75, "difference": 0.04, "difference_interval": [0.01, 0.07],
@@ -160,13 +176,47 @@ def test_the_confirmed_winner(folder: Path) -> None:
     linear = {"linear": {"accuracy": 0.8123}}
     with_it = text_of(winner.section(dataclasses.replace(record, metrics=metrics | linear)))
     assert "of a linear model 0.8123" in with_it
-    assert "0.8000 ± 0.0248" in shown
-    assert "standard deviation 0.0100" in shown
+    assert (
+        "validation accuracy of single networks, out of 3 folds 0.8000 95% interval 0.7700 to "
+        "0.8300"
+    ) in shown
+    assert (
+        "validation accuracy of what is exported, out of fold, 1,234 texts 0.8175 95% interval "
+        "0.7900 to 0.8400"
+    ) in shown
+    assert "Calibration error 0.0456 of single networks, 0.0123 after" in shown
     assert "validation accuracy in the search 0.9000 epoch 2; the best of 2 trials" in shown
     assert "95% interval 0.7600 to 0.8200" in shown
     assert "+0.0400" in shown
     assert "95% interval +0.0100 to +0.0700, paired by text" in shown
-    assert "trial 1, baseline 3 0.7000" in shown
+    assert "trial 0 3 0.8000 0.7700 to 0.8300 –" in shown
+    assert "trial 1, baseline 2 0.7000 not defined clearly behind after 2 folds" in shown
+    assert "not confirmed" not in shown
+
+
+def test_two_folds_have_no_interval(folder: Path) -> None:
+    record = of_trials(folder, small_space(), {"objectives": [0.5]})
+    metrics = {
+        "trial": 0,
+        "confirmation": [confirmation(folds=2, of=2, interval=[None, None], values=[0.79, 0.81])],
+        "out_of_fold": out_of_fold(folds=2, accuracy_interval=[None, None]),
+    }
+    shown = text_of(winner.section(dataclasses.replace(record, metrics=metrics)))
+    assert "out of 2 folds 0.8000 95% interval not defined" in shown
+    assert "1,234 texts 0.8175 95% interval not defined" in shown
+
+
+def test_the_fresh_seeds_of_an_earlier_version_are_shown_too(folder: Path) -> None:
+    record = of_trials(folder, small_space(), {"objectives": [0.5]})
+    several = {
+        "trial": 0, "baseline": False, "runs": 3, "mean": 0.8, "deviation": 0.01,
+        "half_width": 0.0248, "values": [0.79, 0.8, 0.81],
+    }  # fmt: skip
+    one = {**several, "trial": 1, "runs": 1, "deviation": None, "half_width": None}
+    metrics = {"trial": 0, "confirmation": [several, one]}
+    shown = text_of(winner.section(dataclasses.replace(record, metrics=metrics)))
+    assert "trial 0 3 0.8000 0.7752 to 0.8248 –" in shown
+    assert "trial 1 1 0.8000 not defined –" in shown
     assert "not confirmed" not in shown
 
 
@@ -217,30 +267,18 @@ def test_a_trial_that_the_time_cut_short_was_stopped_early(folder: Path) -> None
     assert "search, under way 1 1 100" in text_of(cost.section(record))
 
 
-def test_one_confirming_run_has_no_interval(folder: Path) -> None:
-    record = of_trials(folder, small_space(), {"objectives": [0.5]})
-    one = confirmation(runs=1, mean=0.8, deviation=None, half_width=None, values=[0.8])
-    shown = text_of(
-        winner.section(dataclasses.replace(record, metrics={"trial": 0, "confirmation": [one]}))
-    )
-    assert "mean of 1 fresh seed" in shown
-    assert "±" not in shown
-    assert "0.8000 – –" in shown
-
-
-def test_the_runs_of_an_unfinished_confirmation(folder: Path) -> None:
-    space = small_space(confirm={"top": 1, "seeds": 2})
+def test_an_unfinished_confirmation_confirms_nothing(folder: Path) -> None:
+    space = small_space(confirm={"top": 1, "folds": 2})
     record = of_trials(folder, space, {"objectives": [0.5]})
+    chosen = choose_candidates(space, open_study(record.run.journal, SEARCH, space.objective))
+    points = confirmation_points(space, chosen, 2)
     study = open_study(record.run.journal, CONFIRMATION, space.objective)
-    study.enqueue_trial({"candidate": 0, "seed": 1000})
-    trial = study.ask()
-    trial.suggest_int("candidate", 0, 9)
-    trial.suggest_int("seed", 0, 2000)
-    record_report(study, trial, a_report(1, 0.75))
-    study.tell(trial, 0.75)
+    enqueue_points(study, points)
+    ran(study, chosen, None, 0.75)
     shown = text_of(winner.section(read_record(record.run)))
-    assert "validation accuracy, mean of 1 fresh seed 0.7500" in shown
-    assert "not confirmed" in shown
+    assert "validation accuracy in the search 0.5000" in shown
+    assert "not confirmed by cross-validation" in shown
+    assert "0.7500" not in shown
 
 
 # The course.
@@ -385,6 +423,28 @@ def test_mistakes_are_those_on_validation_data(with_best: Record, prepared_folde
     assert f"Of {len(val)} validation texts {len(val) - wrong} are classified rightly" in section
 
 
+def test_of_a_confirmed_winner_they_are_those_on_test_data(
+    with_best: Record, prepared_folder: Path, tmp_path: Path
+) -> None:
+    """Its networks were trained on all other rows. Here the labels of the test are wrong."""
+    data = shutil.copytree(prepared_folder, tmp_path / "data")
+    rows = pq.read_table(data / "test.parquet")
+    wrong_labels = pa.array(1 - rows["label"].to_numpy(), rows["label"].type)
+    column = rows.column_names.index("label")
+    pq.write_table(rows.set_column(column, "label", wrong_labels), data / "test.parquet")
+    test = load_prepared(data, ("test",)).splits["test"]
+    matrix = confusion(load_artifact(with_best.run.best).row_probabilities(test), test.labels)
+    wrong = matrix[0][1] + matrix[1][0]
+    assert wrong > 20
+    space = dataclasses.replace(with_best.space, data=str(data))
+    metrics = {**(with_best.metrics or {}), "out_of_fold": {}}
+    section = mistakes.section(dataclasses.replace(with_best, space=space, metrics=metrics))
+    assert section.count("<blockquote") == mistakes.SHOWN
+    assert f"Of the {wrong} mistakes on {len(test)} test texts." in section
+    assert f"Of {len(test)} test texts {len(test) - wrong} are classified rightly" in section
+    assert "validation" not in section
+
+
 def test_the_matrix_of_the_test_is_the_recorded_one(with_best: Record) -> None:
     test = {"confusion": [[90, 10], [20, 80]]}
     record = dataclasses.replace(with_best, metrics={**(with_best.metrics or {}), "test": test})
@@ -416,7 +476,7 @@ def test_texts_are_escaped_and_read_in_their_own_direction(
     )
     val = prepared.splits["val"]
     wrong = np.eye(2, dtype=np.float32)[1 - val.labels]
-    shown = "".join(mistakes._mistakes(hostile, val, wrong))
+    shown = "".join(mistakes._mistakes(hostile, val, wrong, "validation"))
     assert "&lt; b &gt;" in shown
     assert '<blockquote dir="auto">' in shown
     assert "<i>" not in shown

@@ -13,11 +13,13 @@ import optuna
 import pandas as pd
 import pytest
 from fakes import a_report, asked, finished, in_memory, opened, small_space
+from fold_runs import ran
 from optuna.trial import TrialState
 
 import tune
 from lstmcls.cli import BadInput
 from tune import load_run
+from tune.confirm import choose_candidates, confirmation_points
 from tune.options import with_options
 from tune.run_folder import RunFolder
 from tune.search import arguments
@@ -40,8 +42,8 @@ def run_folder(folder: Path) -> RunFolder:
     trial, _ = asked(study, SPACE, None)
     record_report(study, trial, a_report(1, 0.625))
     confirmation = open_study(run.journal, CONFIRMATION, SPACE.objective)
-    confirmation.enqueue_trial({"candidate": 0, "seed": 1000})
-    finished(confirmation, lambda trial: trial.suggest_int("candidate", 0, 9), [0.5])  # type: ignore[arg-type, return-value]
+    chosen = choose_candidates(SPACE, study)
+    ran(confirmation, chosen, *confirmation_points(SPACE, chosen, 1)[:1])
     write_tables(run, [study, confirmation], SPACE.objective)
     return run
 

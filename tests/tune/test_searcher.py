@@ -44,7 +44,7 @@ def test_an_order_is_a_number_and_a_configuration(folder: Path) -> None:
     driver = Driver(folder, small_space(enqueue=[POINT]), trials=1)
     trial = driver.start()
     config = driver.space.config(POINT).to_dict()
-    order = {"number": 0, "train": config, "recorded": 0, "best": None}
+    order = {"number": 0, "train": config, "fold": 0, "recorded": 0, "best": None}
     order |= {"share": 1, "bundle": 1, "apart": []}
     assert trial.config == order
     assert driver.heard.events == [("started", 0)]

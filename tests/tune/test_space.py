@@ -74,7 +74,7 @@ def test_defaults() -> None:
     assert space.asha == Asha(0.25, 3)
     assert space.budget == Budget(50, None, None)
     assert space.resources == Resources(1, "auto", "auto")
-    assert space.confirm == Confirm(3, 3)
+    assert space.confirm == Confirm(3, 5)
     assert (space.seed, space.data, space.fixed, space.enqueue) == (0, None, {}, ())
     assert space.max_epochs == 3
 
@@ -110,6 +110,12 @@ def test_asha_by_default_waits_for_the_first_report_and_is_off_where_there_is_no
     assert later.asha == Asha(1, 3)
     never = parse_space({"space": lr, "fixed": {**reports, "epochs": 0.5}}, "my.yaml")
     assert never.asha is None
+
+
+def test_the_seeds_of_an_earlier_version_say_nothing() -> None:
+    space = parse_space(changed(confirm={"top": 2, "seeds": 3}), "my.yaml")
+    assert space.confirm == Confirm(2, 5)
+    assert "seeds" not in space.to_yaml()
 
 
 def test_confirm_off() -> None:

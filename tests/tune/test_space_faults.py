@@ -162,8 +162,8 @@ SECTION_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"resources": {"concurrency": 1.5}}, "resources.concurrency: expected a whole number, got 1.5"),
     ({"resources": {"gpus": 1}}, "resources.gpus: no such key; did you mean 'gpu'?"),
     ({"confirm": {"top": -1}}, "confirm.top: expected at least 0, got -1"),
-    ({"confirm": {"seeds": 0}}, "confirm.seeds: expected at least 1, got 0"),
-    ({"confirm": {"best": 1}}, "confirm.best: no such key; known: top, seeds"),
+    ({"confirm": {"folds": 1}}, "confirm.folds: expected at least 2, got 1"),
+    ({"confirm": {"best": 1}}, "confirm.best: no such key; known: top, folds"),
     ({"seed": -1}, "seed: expected at least 0, got -1"),
     ({"seed": 2**32}, "seed: expected at most 4294967295, got 4294967296"),
     ({"data": 3}, "data: expected a name, a file or a folder, got 3"),
@@ -216,7 +216,7 @@ def test_all_faults_are_reported_at_once() -> None:
         asha={"reduction_factor": 0},
         budget={"trials": 0},
         resources={"cpu": 0},
-        confirm={"seeds": 0},
+        confirm={"folds": 0},
         seed="x",
         data=1,
         budgets={},
@@ -227,7 +227,7 @@ def test_all_faults_are_reported_at_once() -> None:
         [
             "budgets", "space.layers.int", "space.hiden", "fixed.batchsize", "enqueue[0].epochs",
             "enqueue[1].nothing_like_it", "objective.mode", "sampler.name",
-            "asha.reduction_factor", "budget.trials", "resources.cpu", "confirm.seeds", "seed",
+            "asha.reduction_factor", "budget.trials", "resources.cpu", "confirm.folds", "seed",
             "data",
         ]
     )  # fmt: skip
@@ -342,7 +342,7 @@ WHOLE = {
     "asha": {"grace_epochs": 0.5, "reduction_factor": 2},
     "budget": {"trials": 3, "minutes": 1, "target": 0.5},
     "resources": {"cpu": 1, "gpu": 0, "concurrency": 1},
-    "confirm": {"top": 1, "seeds": 1},
+    "confirm": {"top": 1, "folds": 2},
     "seed": 1,
     "data": "reviews",
 }

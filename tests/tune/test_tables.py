@@ -13,11 +13,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from fakes import asked, finished, in_memory, opened, small_space
+from fold_runs import ran
 from optuna.trial import TrialState
 from pandas.api import types
 
 from lstmcls.config import FIELDS
 from lstmcls.metrics import OBJECTIVES
+from tune.confirm import choose_candidates, confirmation_points
 from tune.run_folder import RunFolder
 from tune.study import CONFIRMATION, cut, open_study, requeue
 from tune.tables import reports_table, settings_table, trials_table, write_tables
@@ -117,12 +119,14 @@ def test_types(folder: Path, study: optuna.Study) -> None:
 
 def test_both_studies_of_a_run(folder: Path, study: optuna.Study) -> None:
     other = open_study(folder / "study.journal", CONFIRMATION, SPACE.objective)
-    other.enqueue_trial({"candidate": 0, "seed": 1000})
-    finished(other, lambda trial: trial.suggest_int("candidate", 0, 9), [0.5])
+    chosen = choose_candidates(SPACE, study)
+    ran(other, chosen, *confirmation_points(SPACE, chosen, 1)[:1])
     trials, reports = written(folder, study, other)
     assert list(trials["study"]) == ["search"] * 5 + ["confirmation"]
     assert list(reports["study"]) == ["search"] * 4 + ["confirmation"]
     assert types.is_integer_dtype(trials["number"])
+    named = {name: trials[f"params_{name}"].iloc[-1] for name in ("candidate", "fold", "seed")}
+    assert named == {"candidate": 0, "fold": 0, "seed": 1000}
 
 
 def test_an_empty_study(folder: Path) -> None:

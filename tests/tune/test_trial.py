@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import ray.tune
 import torch
@@ -20,9 +21,11 @@ from fakes import in_memory
 from ray.tune.trainable import function_trainable
 
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Prepared
+from lstmcls.dataset import Prepared, joined
+from lstmcls.ensemble import log_probabilities
 from lstmcls.fit import Diverged, TrainingState, fit
-from tune.checkpoints import Checkpoints, load_weights, trial_folder
+from lstmcls.folds import Folds, divide, one_split
+from tune.checkpoints import Checkpoints, load_held_out, load_weights, trial_folder
 from tune.space import Objective
 from tune.store import Store, StoreFault
 from tune.trial import (
@@ -50,7 +53,18 @@ class Worker:
 
     def __init__(self, folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
         self.prepared = prepared
-        self.order = Order("search", Store(str(folder)), Objective(), threads=THREADS, gpus=0)
+        self.order = Order(
+            study="search",
+            checkpoints=Store(str(folder)),
+            objective=Objective(),
+            threads=THREADS,
+            gpus=0,
+            vocab_size=prepared.vocab_size,
+            classes=len(prepared.labels),
+            max_length=prepared.max_length,
+        )
+        self.folds: Folds | None = None  # otherwise the splits of `prepared`
+        self.fold = 0
         self.folder = folder / "search-00003"
         self.store = trial_folder(self.order.checkpoints, "search", 3)
         self.dies_after = math.inf
@@ -72,9 +86,10 @@ class Worker:
         self.results: list[dict[str, Any]] = []
         self.dies_after = dies_after
         spec = {"number": 3, "train": config.to_dict(), "recorded": recorded, "best": best}
-        spec["share"] = 1
+        spec |= {"share": 1, "fold": self.fold}
+        splits = self.prepared.splits
         with contextlib.suppress(Killed):
-            train_trial(spec, self.prepared, self.order)
+            train_trial(spec, self.folds or one_split(splits["train"], splits["val"]), self.order)
         return self.results
 
 
@@ -139,6 +154,84 @@ def test_a_trial_whose_worker_died_goes_on_to_the_same_reports(
     found = {result["step"]: result for result in timeless([*first, *rest])}
     assert [found[step] for step in sorted(found)] == wanted
     assert timeless(rest) == [wanted[result["step"] - 1] for result in timeless(rest)]
+
+
+# A run of the confirmation on a fold.
+
+
+@pytest.fixture
+def on_a_fold(worker: Worker) -> Worker:
+    """On fold 1 of 3, whose labels are the wrong ones: the first reports are the best."""
+    splits = worker.prepared.splits
+    folds = divide(joined([splits["train"], splits["val"]]), 3, seed=0)
+    labels = folds.rows.labels.copy()
+    labels[slice(*folds.bounds[1:3])] ^= 1
+    worker.folds = dataclasses.replace(folds, rows=dataclasses.replace(folds.rows, labels=labels))
+    worker.fold = 1
+    worker.order = dataclasses.replace(worker.order, by_last=True)
+    return worker
+
+
+def weights_left(worker: Worker) -> list[str]:
+    return sorted(path.name for path in worker.folder.glob("best-*"))
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_a_run_on_a_fold_keeps_its_last_network_and_what_it_says(
+    on_a_fold: Worker, config: TrainConfig, averaging: float
+) -> None:
+    config = dataclasses.replace(config, averaging=averaging)
+    results = on_a_fold.train(config)
+    folds = on_a_fold.folds
+    assert folds is not None
+    assert results[-1]["objective"] < max(result["objective"] for result in results)
+    state = state_of(config, on_a_fold.prepared)
+    held_out = folds.held_out(1)
+    wanted = list(fit(state, folds.train(1), held_out))
+    assert [r["objective"] for r in results] == [report.val["accuracy"] for report in wanted]
+    assert weights_left(on_a_fold) == ["best-000004.safetensors"]
+    found, last = load_weights(on_a_fold.store, 4), state.judged.state_dict()
+    assert found.keys() == last.keys()
+    assert all(torch.equal(found[name], last[name]) for name in found)
+    logs = load_held_out(on_a_fold.store)
+    said = log_probabilities(state.judged, held_out, on_a_fold.prepared.max_length)
+    np.testing.assert_array_equal(logs, said)
+    right = float((logs.argmax(axis=1) == held_out.labels).mean())
+    assert right == pytest.approx(results[-1]["objective"])
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("dies_after", [1, 2, 3, 4])
+def test_a_run_on_a_fold_whose_worker_died_ends_the_same(
+    on_a_fold: Worker, config: TrainConfig, dies_after: int, lost: int
+) -> None:
+    """`lost`: reports that the driver did not record."""
+    kept = ("best-000004.safetensors", "held-out.safetensors")
+    wanted = timeless(on_a_fold.train(config))
+    files = [(on_a_fold.folder / name).read_bytes() for name in kept]
+    for path in on_a_fold.folder.iterdir():
+        path.unlink()
+    first = on_a_fold.train(config, dies_after=dies_after)
+    recorded = dies_after - lost
+    last = first[recorded - 1] if recorded else None
+    best = last and [last["step"], last["objective"]]
+    rest = on_a_fold.train(config, recorded=recorded, best=best)
+    found = {result["step"]: result for result in timeless([*first, *rest])}
+    assert [found[step] for step in sorted(found)] == wanted
+    assert [(on_a_fold.folder / name).read_bytes() for name in kept] == files
+    assert weights_left(on_a_fold) == ["best-000004.safetensors"]
+
+
+def test_a_run_on_a_fold_without_its_checkpoints_starts_again(
+    on_a_fold: Worker, config: TrainConfig
+) -> None:
+    wanted = timeless(on_a_fold.train(config))
+    logs = load_held_out(on_a_fold.store)
+    for path in on_a_fold.folder.iterdir():
+        path.unlink()
+    on_a_fold.train(config, recorded=4, best=[4, wanted[-1]["objective"]])
+    np.testing.assert_array_equal(load_held_out(on_a_fold.store), logs)
+    assert weights_left(on_a_fold) == ["best-000004.safetensors"]
 
 
 def test_a_stopped_trial_has_time_to_end_before_the_next_one(
