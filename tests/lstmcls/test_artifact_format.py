@@ -54,7 +54,7 @@ def _with_format(trained: Path, folder: Path, number: Any) -> Path:
 
 
 def test_a_model_says_its_format_and_the_card_does_not(trained: Path) -> None:
-    assert load_artifact(trained).metrics["format"] == FORMAT == 1
+    assert load_artifact(trained).metrics["format"] == FORMAT == 2
     assert "| format |" not in (trained / "README.md").read_text(encoding="utf-8")
 
 
@@ -69,6 +69,15 @@ def test_a_later_format_is_refused_in_one_line_that_says_what_to_do(
     assert fault.value.messages == (
         f"{folder / 'metrics.json'}: format {FORMAT + 1}, written by a later version of lstm-tune; "
         f"this version reads up to {FORMAT}: update lstm-tune",
+    )
+
+
+def test_a_model_of_format_1_is_read(trained: Path, tmp_path: Path) -> None:
+    """Its files are those of one network now."""
+    older = load_artifact(_with_format(trained, tmp_path / "m", 1))
+    assert (
+        older.probabilities(["good"]).tolist()
+        == load_artifact(trained).probabilities(["good"]).tolist()
     )
 
 

@@ -158,4 +158,5 @@ def test_a_file_that_computes_something_else_is_refused(
     with torch.no_grad():
         other.model.head.bias[0] += 1
     with pytest.raises(RunFailed, match=r"differ from PyTorch's by 0\."):
-        _compare(_Graph(other), tmp_path / "model.onnx", _example(other, rows=3, length=4))
+        graph = _Graph(other.model, other.max_length)
+        _compare(graph, tmp_path / "model.onnx", _example(other, rows=3, length=4))
