@@ -101,7 +101,7 @@ def _expected(outcome: Outcome, bag: Bag) -> list[str]:
 
 def _to(interval: Sequence[float], sign: str = "") -> str:
     low, high = interval
-    return f"{low:{sign}.4f} to {high:{sign}.4f}"
+    return "not defined" if math.isnan(low) else f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
 def _settings(space: SearchSpace, config: TrainConfig) -> str:

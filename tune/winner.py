@@ -212,7 +212,7 @@ def write_best_config(run: RunFolder, winner: Winner | Bag, extra: dict[str, Any
 
 def _ends(interval: Sequence[float], sign: str = "") -> str:
     low, high = interval
-    return f"[{low:{sign}.4f}, {high:{sign}.4f}]"
+    return "not defined" if math.isnan(low) else f"[{low:{sign}.4f}, {high:{sign}.4f}]"
 
 
 def count_looks(confirmation: optuna.Study, bag: Bag) -> int:
