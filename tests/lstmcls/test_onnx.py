@@ -157,6 +157,6 @@ def test_a_file_that_computes_something_else_is_refused(
     other = classifier(tokenizer)
     with torch.no_grad():
         other.model.head.bias[0] += 1
+    graph = _Graph(other.model, other.max_length)
     with pytest.raises(RunFailed, match=r"differ from PyTorch's by 0\."):
-        graph = _Graph(other.model, other.max_length)
         _compare(graph, tmp_path / "model.onnx", _example(other, rows=3, length=4))

@@ -14,11 +14,16 @@ from fakes import a_report, finished, in_memory, opened, small_space
 
 from lstmcls.artifact import load_artifact
 from lstmcls.dataset import Prepared, unlabelled
+from lstmcls.ensemble import Ensemble, Member
+from lstmcls.linear import fit_linear
+from lstmcls.model import LSTMClassifier
 from lstmcls.tokenizer import UNK_ID
-from tune.confirm import Candidate
+from tune.bag import Bag
+from tune.confirm import Candidate, FoldRun
 from tune.run_folder import RunFolder
 from tune.session import Outcome
 from tune.space import SearchSpace, load_space
+from tune.store import Store
 from tune.summary import WIDTH, comparison, example, summary, variants_text
 from tune.tables import settings_table
 from tune.winner import Winner
@@ -29,16 +34,35 @@ STUDY = optuna.create_study()  # of a search without trials
 CONFIG = SPACE.config({"optimizer": "adam", "lr": 0.0123456, "hidden_size": 32})
 
 
-def runs(*values: float) -> tuple[tuple[int, dict[str, Any]], ...]:
-    return tuple((number, a_report(1, value)) for number, value in enumerate(values))
-
-
 def outcome(prepared: Prepared, **changes: Any) -> Outcome:
-    winner = Winner(7, CONFIG, Path("x"), a_report(2, 0.87654, epoch=1.5))
-    plain = Outcome(
-        RunFolder(Path("x")), SPACE, prepared, STUDY, winner, [], None, interrupted=False
-    )
+    winner = Winner(7, CONFIG, Store("x"), a_report(2, 0.87654, epoch=1.5))
+    plain = Outcome(RunFolder(Path("x")), SPACE, prepared, STUDY, winner, interrupted=False)
     return dataclasses.replace(plain, **changes)
+
+
+def summarized(**changed: Any) -> dict[str, Any]:
+    """A candidate as `out_of_fold.summary` has it."""
+    return {
+        "trial": 7, "baseline": False, "folds": 3, "of": 3, "value": 0.8125,
+        "interval": [0.75, 0.875], "values": [0.875, 0.75, 0.8125], "left": "", **changed,
+    }  # fmt: skip
+
+
+TEST: dict[str, Any] = {"accuracy": 0.825, "rows": 1234, "accuracy_interval": (0.8, 0.85)}
+
+
+def confirmed(prepared: Prepared, folds: int = 3, linear: bool = False, **changes: Any) -> Outcome:
+    runs = {fold: FoldRun(fold, 1000 + fold, a_report(1, 0.5)) for fold in range(folds)}
+    candidate = Candidate(7, CONFIG, baseline=False, epochs=2.0, runs=runs)
+    classifiers: list[Any] = [LSTMClassifier(CONFIG, 3, 2) for _ in runs]
+    members = [Member(1 / folds, CONFIG) for _ in runs]
+    if linear:
+        members.append(Member(0.5, None))
+        classifiers.append(fit_linear(prepared.splits["val"], 2, 1.0))
+    figures = {"rows": 5678, "folds": folds}
+    bag = Bag(candidate, Ensemble(members, classifiers, (), 12), figures, {})
+    known = {"winner": bag, "test": TEST, "candidates": [summarized()]}
+    return outcome(prepared, **{**known, **changes})
 
 
 def test_the_winner_and_its_settings(prepared: Prepared) -> None:
@@ -49,55 +73,75 @@ def test_the_winner_and_its_settings(prepared: Prepared) -> None:
     assert (settings["hidden_size"], settings["optimizer"]) == ("32", "adam")
     assert settings["bidirectional"] == "True"
     assert not settings.keys() & {"seed", "warmup", "report_every"}  # the last two at their default
-    assert lines[2] == "val_accuracy: 0.8765 at epoch 1.5 (40 validation rows; it chose the winner)"
-    assert lines[3:] == ["confirmation: none of its runs came to its end"]
+    assert lines[2] == (
+        "val_accuracy: 0.8765 at epoch 1.5 (40 validation rows, which chose the winner: on new "
+        "texts expect less)"
+    )
+    assert lines[3:] == ["not confirmed: none of its candidates finished two folds"]
     timed = summary(outcome(prepared, space=small_space(budget={"minutes": 1})))
-    assert timed.endswith("came to its end; more --minutes go on with it")
+    assert timed.endswith("finished two folds; more --minutes resume it")
 
 
 def test_no_confirmation_was_wanted(prepared: Prepared) -> None:
     off = small_space(confirm={"top": 0})
-    assert summary(outcome(prepared, space=off)).endswith("\nconfirmation: off")
+    assert summary(outcome(prepared, space=off)).endswith("\nnot confirmed: off")
 
 
 def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
-    candidates = [
-        Candidate(7, CONFIG, baseline=False, runs=runs(0.875, 0.75, 0.8125)),
-        Candidate(0, CONFIG, baseline=True, runs=runs(0.5)),
+    behind = {"folds": 2, "value": 0.5, "interval": [math.nan] * 2, "left": "clearly behind"}
+    candidates = [summarized(), summarized(trial=0, baseline=True, **behind)]
+    test = TEST | {"difference": 0.05, "difference_interval": (-0.01, 0.11)}
+    lines = summary(confirmed(prepared, candidates=candidates, test=test)).splitlines()
+    assert lines[0] == "winner:  trial 7, improved"
+    assert lines[2:] == [
+        "         exported: 3 networks, each trained without one fold, averaged",
+        "out of fold, accuracy of single networks and its 95% interval (5,678 rows):",
+        "  trial 7: 0.8125, 0.7500 to 0.8750 (3 of 3 folds)",
+        "  trial 0, the baseline: 0.5000 (2 of 3 folds; left: clearly behind)",
+        "on new texts expect accuracy 0.8250, 95% interval 0.8000 to 0.8500",
+        "against the baseline: +0.0500 accuracy, 95% interval -0.0100 to +0.1100",
+        "behind these figures: 1,234 test texts that nothing was trained or chosen on, read once; "
+        "3 runs",
     ]
-    test = {
-        "accuracy": 0.825, "rows": 1234, "accuracy_interval": (0.8, 0.85),
-        "difference": 0.05, "difference_interval": (-0.01, 0.11),
-    }  # fmt: skip
-    lines = summary(outcome(prepared, candidates=candidates, test=test)).splitlines()
-    half = 4.302653 * 0.0625 / math.sqrt(3)
-    assert lines[2].endswith("(40 validation rows; the best of its 3 on fresh seeds)")
-    assert lines[3:] == [
-        "confirmed on fresh seeds, val_accuracy, mean ± half of its 95% interval:",
-        f"  trial 7: 0.8125 ± {half:.4f} (deviation 0.0625), 3 runs",
-        "  trial 0, the baseline: 0.5000, 1 run",
-        "test accuracy: 0.8250, 95% interval 0.8000 to 0.8500 (1,234 rows, looked at once)",
-        "test accuracy against the baseline's: +0.0500, 95% interval -0.0100 to +0.1100 "
-        "(paired by example, the trainings' seeds not covered)",
-    ]
-    cut = summary(outcome(prepared, candidates=candidates, unconfirmed=[5]))
-    assert "\n  trial 5: none of its runs came to its end" in cut
+    cut = summary(confirmed(prepared, unconfirmed=[5]))
+    assert "\n  trial 5: none of its runs ended\n" in cut
+    again = summary(confirmed(prepared, test=TEST | {"looks": 2}))
+    assert "chosen on, read 2 times, for as many winners; 3 runs" in again
     asked = small_space(objective="val_f1")
     test |= {"f1": 0.75, "f1_interval": (0.7, 0.78)}
-    text = summary(outcome(prepared, space=asked, candidates=candidates, test=test))
-    assert "\ntest f1: 0.7500, 95% interval 0.7000 to 0.7800\n" in text
+    text = summary(confirmed(prepared, space=asked, test=test))
+    assert "\non new texts expect f1 0.7500, 95% interval 0.7000 to 0.7800\n" in text
+
+
+def test_a_metric_that_the_test_rows_do_not_define_has_no_interval(prepared: Prepared) -> None:
+    asked = small_space(objective="val_roc_auc")
+    test = TEST | {"roc_auc": math.nan, "roc_auc_interval": [math.nan] * 2}
+    text = summary(confirmed(prepared, space=asked, test=test))
+    assert "expect roc_auc nan, 95% interval not defined\n" in text
+
+
+def test_two_folds_are_no_confirmation(prepared: Prepared) -> None:
+    text = summary(confirmed(prepared, folds=2))
+    assert "\nnot confirmed: 2 folds of the winner\n" in text
+    timed = summary(confirmed(prepared, folds=2, space=small_space(budget={"minutes": 1})))
+    assert "\nnot confirmed: 2 folds of the winner; more --minutes resume it\n" in timed
+    assert "not confirmed" not in summary(confirmed(prepared))
+
+
+def test_a_linear_member_is_named(prepared: Prepared) -> None:
+    text = summary(confirmed(prepared, linear=True))
+    assert "3 networks, each trained without one fold, averaged and blended with a linear" in text
+    assert text.endswith("; 3 runs")
 
 
 @pytest.mark.parametrize(
     ("value", "better"),
-    [(0.8, ""), (0.9, ", better than the winner"), (0.8125 + 1e-5, "")],  # shown as equal
+    [(0.8, ""), (0.9, ", better than the winner"), (0.87654 + 1e-6, "")],  # shown as equal
 )
 def test_a_linear_model_is_shown_beside_it(prepared: Prepared, value: float, better: str) -> None:
-    candidates = [Candidate(7, CONFIG, baseline=True, runs=runs(0.875, 0.75, 0.8125))]
     shown = f"a linear model (TF-IDF, logistic regression), val_accuracy: {value:.4f}{better}"
-    for changes in ({}, {"candidates": candidates}):
-        text = summary(outcome(prepared, linear={"accuracy": value, "loss": 0.4}, **changes))
-        assert shown in text.splitlines()
+    text = summary(outcome(prepared, linear={"accuracy": value, "loss": 0.4}))
+    assert shown in text.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -113,18 +157,16 @@ def test_test_rows_say_whether_the_linear_model_is_better(
 ) -> None:
     judged = {"accuracy": 0.8, "difference": sum(ends) / 2, "difference_interval": ends}
     linear = {"accuracy": 0.99, "loss": 0.4, "test": judged}
-    lines = summary(outcome(prepared, linear=linear)).splitlines()
-    assert "a linear model (TF-IDF, logistic regression), val_accuracy: 0.9900" in lines
-    assert lines[-1].startswith("test accuracy against the linear model's 0.8000: ")
-    assert lines[-1].endswith(f"(paired by example): {verdict}")
+    assert "against a linear model" not in summary(confirmed(prepared))
+    text = summary(dataclasses.replace(confirmed(prepared), linear=linear))
+    assert f"\nagainst a linear model: {sum(ends) / 2:+.4f} accuracy, 95% interval " in text
+    assert f"{ends[0]:+.4f} to {ends[1]:+.4f}: {verdict}\n" in text
     first = "a linear model, trained in seconds, is better than this winner on the test texts"
-    assert lines[0].startswith(first) == (verdict == "the linear model is better")
+    assert text.startswith(first) == (verdict == "the linear model is better")
 
 
 def test_a_winner_that_is_the_baseline_is_compared_with_nothing(prepared: Prepared) -> None:
-    candidates = [Candidate(7, CONFIG, baseline=True, runs=runs(0.875, 0.75))]
-    test = {"accuracy": 0.825, "rows": 40, "accuracy_interval": (0.8, 0.85)}
-    text = summary(outcome(prepared, candidates=candidates, test=test))
+    text = summary(confirmed(prepared, candidates=[summarized(baseline=True)]))
     assert "trial 7, the baseline" in text
     assert "against" not in text
 
