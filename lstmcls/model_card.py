@@ -10,6 +10,8 @@ from lstmcls.config import TrainConfig, variant_title
 from lstmcls.metrics import METRICS
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+LEVEL = 0.95  # of intervals where metrics.json does not say it
+UNKNOWN = (None, None)
 _TITLES = {"roc_auc": "ROC AUC", "f1": "F1"}
 
 
@@ -23,6 +25,7 @@ def model_card(
         f"An LSTM text classifier (variant: {escaped(variant_title(config.variant))}) that assigns "
         f"a text to one of {len(labels)} classes: {', '.join(escaped(label) for label in labels)}. "
         "PyTorch weights in safetensors format; nothing in this folder runs code when loaded.",
+        *_expected(metrics),
         "## How to use",
         "```\n"
         'python -m lstmcls.predict PATH_TO_THIS_FOLDER "some text"\n'
@@ -102,6 +105,11 @@ def looks(test: Mapping[str, Any]) -> str:
     return "read once" if count == 1 else f"read {count} times, for as many winners"
 
 
+def _expected(metrics: Mapping[str, Any]) -> list[str]:
+    lines = expectations(metrics)
+    return ["## What to expect", "\n".join(f"- {escaped(line)}" for line in lines)] if lines else []
+
+
 def _tested(metrics: Mapping[str, Any]) -> list[str]:
     test = metrics.get("test")
     if not test:
@@ -132,6 +140,39 @@ def _calibrated(test: Mapping[str, Any]) -> str:
         f"{_figure(test['calibration_error'])} on average (expected calibration error, "
         f"15 bins of equally many texts); Brier score {_figure(test['brier'])}."
     )
+
+
+def expectations(metrics: Mapping[str, Any]) -> list[str]:
+    """What to expect on new texts, against what, and what stands behind it, in a few lines.
+
+    Nothing of a model that was not confirmed, or not by this version.
+    """
+    test, found = metrics.get("test"), metrics.get("out_of_fold")
+    if not test or not found:
+        return []
+    level = f"{metrics.get('level', LEVEL):.0%}"
+    name = str(metrics.get("objective", "accuracy")).removeprefix("val_")
+    shown = ["accuracy", *([name] if name != "accuracy" else [])]
+    lines = [
+        f"on new texts expect {name} {_figure(test.get(name))}, {level} interval "
+        f"{_interval(test.get(f'{name}_interval', UNKNOWN), '.4f')}"
+        for name in shown
+    ]
+    if "difference" in test:
+        lines.append(
+            f"against the baseline: {test['difference']:+.4f} accuracy, {level} interval "
+            f"{_interval(test['difference_interval'], '+.4f')}"
+        )
+    if theirs := (metrics.get("linear") or {}).get("test"):
+        lines.append(
+            f"against a linear model: {theirs['difference']:+.4f} accuracy, {level} interval "
+            f"{_interval(theirs['difference_interval'], '+.4f')}: {linear_verdict(theirs)}"
+        )
+    lines.append(
+        f"behind these figures: {test['rows']:,} test texts that nothing was trained or chosen on, "
+        f"{looks(test)}; {found.get('networks', found['folds'])} runs"
+    )
+    return lines
 
 
 def linear_verdict(test: Mapping[str, Any]) -> str:
@@ -215,7 +256,7 @@ def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
 def _size(metrics: Mapping[str, Any]) -> list[str]:
     """Of an ensemble: of how much it is made, and what a prediction takes."""
     found, test = metrics.get("out_of_fold"), metrics.get("test") or {}
-    if not found:
+    if not found or "networks" not in found:
         return []
     text = f"{found['networks']} networks, {found['bytes'] / 2**20:.1f} MB of weights in all."
     if rate := test.get("texts_per_second"):

@@ -15,7 +15,7 @@ import pandas as pd
 from lstmcls.artifact import Artifact
 from lstmcls.config import FIELDS, VARIANTS, TrainConfig, variant_title
 from lstmcls.dataset import Prepared
-from lstmcls.model_card import linear_verdict, looks
+from lstmcls.model_card import expectations
 from tune.ablation import SWITCHES, ablation_text, analyse
 from tune.bag import Bag
 from tune.intervals import LEVEL, mean_interval
@@ -73,30 +73,15 @@ def _out_of_fold(outcome: Outcome, bag: Bag) -> list[str]:
 
 
 def _expected(outcome: Outcome, bag: Bag) -> list[str]:
-    """The last lines: what to expect on new texts."""
-    test, metric = outcome.test, outcome.space.objective.metric.removeprefix("val_")
-    assert test is not None
-    shown = ["accuracy", *([metric] if metric != "accuracy" else [])]
-    lines = [
-        f"on new texts expect {name} {test[name]:.4f}, {LEVEL:.0%} interval "
-        f"{_to(test[f'{name}_interval'])}"
-        for name in shown
-    ]
-    if "difference" in test:
-        lines.append(
-            f"against the baseline: {test['difference']:+.4f} accuracy, {LEVEL:.0%} interval "
-            f"{_to(test['difference_interval'], '+')}"
-        )
-    if theirs := outcome.linear.get("test"):
-        lines.append(
-            f"against a linear model: {theirs['difference']:+.4f} accuracy, {LEVEL:.0%} interval "
-            f"{_to(theirs['difference_interval'], '+')}: {linear_verdict(theirs)}"
-        )
-    lines.append(
-        f"behind these figures: {test['rows']:,} test texts that nothing was trained or chosen on, "
-        f"{looks(test)}; {bag.ensemble.networks} runs"
+    return expectations(
+        {
+            "test": outcome.test,
+            "linear": outcome.linear,
+            "objective": outcome.space.objective.metric,
+            "level": LEVEL,
+            "out_of_fold": bag.figures,
+        }
     )
-    return lines
 
 
 def _to(interval: Sequence[float], sign: str = "") -> str:

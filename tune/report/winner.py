@@ -8,7 +8,12 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lstmcls.config import variant_title
-from lstmcls.model_card import confirmed_candidates, linear_verdict, looks
+from lstmcls.model_card import (
+    confirmed_candidates,
+    expectations,
+    linear_verdict,
+    looks,
+)
 from tune.intervals import LEVEL
 from tune.report.page import (
     escaped,
@@ -29,6 +34,7 @@ def section(record: Record) -> str:
     variant = record.space.config(trial.params).variant
     parts = [
         text_html(f"Trial {trial.number}, network {variant_title(variant)}."),
+        *map(text_html, expectations(record.metrics or {})),
         *_warnings(record),
     ]
     candidates = _confirmed(record)
