@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -330,7 +331,7 @@ def _metrics(values: Mapping[str, Any]) -> str:
 
 def _interval(ends: Sequence[float | None], form: str) -> str:
     low, high = ends
-    if low is None or high is None:
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
         return "not defined"
     return f"{low:{form}} to {high:{form}}"
 
@@ -385,7 +386,8 @@ def _flat(mapping: Mapping[str, Any], without: set[str], prefix: str = "") -> li
 
 
 def _figure(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, int | float) else "not defined"
+    known = isinstance(value, int | float) and not math.isnan(value)
+    return f"{value:.4f}" if known else "not defined"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

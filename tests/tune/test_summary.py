@@ -117,7 +117,7 @@ def test_a_metric_that_the_test_rows_do_not_define_has_no_interval(prepared: Pre
     asked = small_space(objective="val_roc_auc")
     test = TEST | {"roc_auc": math.nan, "roc_auc_interval": [math.nan] * 2}
     text = summary(confirmed(prepared, space=asked, test=test))
-    assert "expect roc_auc nan, 95% interval not defined\n" in text
+    assert "expect roc_auc not defined, 95% interval not defined\n" in text
 
 
 def test_two_folds_are_no_confirmation(prepared: Prepared) -> None:
