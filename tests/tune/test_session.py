@@ -16,18 +16,16 @@ from lstmcls.cli import RunFailed
 from lstmcls.config import TrainConfig, load_config
 from lstmcls.dataset import Prepared
 from lstmcls.fit import TrainingState
-from lstmcls.metrics import METRICS
 from lstmcls.model import LSTMClassifier
 from tune import session
 from tune.checkpoints import Checkpoints, trial_folder
-from tune.confirm import choose_candidates, confirmation_points, suggest_run
 from tune.live import Display
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.session import Outcome, Session
 from tune.space import Objective, SearchSpace
-from tune.study import CONFIRMATION, SEARCH, open_study
-from tune.winner import TestLook
+from tune.study import SEARCH, open_study
+from tune.winner import Winner
 
 folder = pytest.fixture(in_memory)
 BUDGET = {"trials": 2, "minutes": 1e-4}  # both used up: neither study is asked for more
@@ -97,7 +95,7 @@ def test_the_winner_is_whole_before_a_linear_model_is_trained(
         run.best / "README.md"
     ).read_text(encoding="utf-8")
     head = run.best_config.read_text(encoding="utf-8")
-    assert f"# val_accuracy of a linear model (TF-IDF, logistic regression): {figure}\n" in head
+    assert f"# accuracy of a linear model (TF-IDF, logistic regression): {figure}\n" in head
     assert load_config(run.best_config) == after.config
 
 
@@ -123,18 +121,6 @@ def test_a_linear_model_that_fails_is_left_out(
     assert notes[-1].endswith(said)
 
 
-def test_the_linear_model_is_judged_on_the_same_test_rows(prepared: Prepared) -> None:
-    rows = prepared.splits["test"]
-    probabilities = np.full((len(rows), 2), 0.5, np.float32)
-    probabilities[np.arange(len(rows)), rows.labels] += 0.1
-    probabilities[:4] = 1 - probabilities[:4]  # four of them wrong
-    look = TestLook(rows, probabilities, {})
-    found = session.linear_baseline(prepared, Objective(), print, look)["test"]
-    assert found["difference"] == pytest.approx(1 - 4 / len(rows) - found["accuracy"])
-    low, high = found["difference_interval"]
-    assert -1 < low < found["difference"] < high < 1
-
-
 def test_without_two_classes_there_is_no_linear_model(prepared: Prepared) -> None:
     train = prepared.splits["train"]
     alone = dataclasses.replace(train, labels=np.zeros_like(train.labels))
@@ -143,26 +129,19 @@ def test_without_two_classes_there_is_no_linear_model(prepared: Prepared) -> Non
 
 
 class Ended:
-    """A run whose trials have all ended, each with one report a value; no Ray is needed."""
+    """A run whose trials have all ended, each with one report a value."""
 
-    def __init__(self, folder: Path, prepared: Prepared, top: int) -> None:
+    def __init__(self, folder: Path, prepared: Prepared) -> None:
         self.run, self.prepared = RunFolder(folder), prepared
-        self.space = small_space(confirm={"top": top, "seeds": 1}, budget=BUDGET)
+        self.space = small_space(confirm=False, budget=BUDGET)
         self.search = open_study(self.run.journal, SEARCH, self.space.objective)
         for values in ([0.5, 0.75, 0.625], [0.25, 0.375]):
             finished(self.search, self.space.suggest, values)
-        self.confirmation = open_study(self.run.journal, CONFIRMATION, self.space.objective)
-        candidates = choose_candidates(self.space, self.search)
-        points = confirmation_points(self.space, candidates)
-        for point, values in zip(points, ([0.7, 0.8], [0.5, 0.6]), strict=False):
-            finished(self.confirmation, lambda t: suggest_run(candidates, t), values, **point)
 
-    def weights(self, study: str, number: int, *steps: int) -> None:
+    def weights(self, number: int, *steps: int) -> None:
         """As a worker leaves them after these reports."""
-        trial = (self.search if study == SEARCH else self.confirmation).get_trials()[number]
-        of_search = trial.params.get("candidate", number)
-        config = self.space.config(self.search.get_trials()[of_search].params)
-        kept = Checkpoints(_made(trial_folder(self.run.checkpoints, study, number)))
+        config = self.space.config(self.search.get_trials()[number].params)
+        kept = Checkpoints(_made(trial_folder(self.run.checkpoints, SEARCH, number)))
         before = None
         for step in steps:
             kept.save_weights(step, network(config, self.prepared), before)
@@ -197,11 +176,11 @@ def network(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
 def test_weights_that_are_gone_cost_no_winner_where_others_are_left(
     folder: Path, prepared: Prepared
 ) -> None:
-    ended = Ended(folder, prepared, top=0)
-    ended.weights(SEARCH, 0, 1, 3)
-    ended.weights(SEARCH, 1, 2)
+    ended = Ended(folder, prepared)
+    ended.weights(0, 1, 3)
+    ended.weights(1, 2)
     outcome, said = ended.conduct()
-    assert outcome.winner is not None
+    assert isinstance(outcome.winner, Winner)
     assert (outcome.winner.trial, outcome.winner.report["objective"]) == (0, 0.625)
     assert read_metrics(ended.run.best)["val"]["accuracy"] == 0.625
     assert "the weights of trial 0 at epoch 2 cannot be read" in said
@@ -209,10 +188,10 @@ def test_weights_that_are_gone_cost_no_winner_where_others_are_left(
 
 
 def test_where_the_best_has_its_weights_nothing_is_said(folder: Path, prepared: Prepared) -> None:
-    ended = Ended(folder, prepared, top=0)
-    ended.weights(SEARCH, 0, 1, 2)
+    ended = Ended(folder, prepared)
+    ended.weights(0, 1, 2)
     outcome, said = ended.conduct()
-    assert outcome.winner is not None
+    assert isinstance(outcome.winner, Winner)
     assert outcome.winner.report["objective"] == 0.75
     assert "weights" not in said
 
@@ -221,34 +200,4 @@ def test_without_any_weights_the_run_fails_and_says_what_to_do(
     folder: Path, prepared: Prepared
 ) -> None:
     with pytest.raises(RunFailed, match=r"weights of trial 0 cannot be read .*train it again"):
-        Ended(folder, prepared, top=0).conduct()
-
-
-def test_of_a_confirmed_winner_too_another_report_takes_the_place(
-    folder: Path, prepared: Prepared
-) -> None:
-    ended = Ended(folder, prepared, top=2)
-    ended.weights(CONFIRMATION, 0, 1)
-    ended.weights(CONFIRMATION, 1, 2)
-    outcome, said = ended.conduct()
-    assert outcome.winner is not None
-    assert (outcome.winner.trial, outcome.winner.report["objective"]) == (0, 0.7)
-    assert outcome.test is not None
-    for metric in METRICS:
-        low, high = outcome.test[f"{metric}_interval"]
-        assert low <= outcome.test[metric] <= high
-    assert 0 < outcome.test["calibration_error"] < outcome.test["brier"] < 2
-    assert "trial 0 at epoch 1 is used instead" in said
-
-
-def test_a_candidate_without_weights_gives_way_to_the_next(
-    folder: Path, prepared: Prepared
-) -> None:
-    ended = Ended(folder, prepared, top=2)
-    ended.weights(CONFIRMATION, 1, 2)
-    outcome, said = ended.conduct()
-    assert outcome.winner is not None
-    assert outcome.winner.trial == 1
-    assert [candidate.trial for candidate in outcome.candidates] == [1, 0]
-    assert read_metrics(ended.run.best)["confirmation"][0]["trial"] == 1
-    assert "the weights of trial 0 at epoch 2 cannot be read" in said
+        Ended(folder, prepared).conduct()
