@@ -220,8 +220,8 @@ def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
     model: LSTMClassifier | Ensemble
     try:
         if (folder / ENSEMBLE).is_file():
-            members = _read_json(folder / ENSEMBLE)
-            model = Ensemble.of(members, weights, *sizes, metrics["max_length"])
+            path = folder / ENSEMBLE
+            model = Ensemble.of(_read_json(path), weights, *sizes, metrics["max_length"])
             _check_characters(model, metrics)
         else:
             model = network_of(config, *sizes, weights)

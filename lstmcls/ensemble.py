@@ -222,21 +222,25 @@ def _weights_by_config(members: Sequence[Member]) -> dict[TrainConfig | None, fl
 def _read(plain: Any, classes: int) -> tuple[list[Member], list[float]]:
     """The members and the offsets in what a file holds."""
     try:
-        members = []
-        for entry in plain["members"]:
-            weight = entry["weight"]
-            if not isinstance(weight, int | float) or not np.isfinite(weight) or weight < 0:
-                raise BadInput(f"a member's weight is {weight!r:.60}, expected 0 or more")
-            config = None if entry.get("linear") is True else config_from(entry["network"])
-            members.append(Member(float(weight), config))
+        members = [_member(entry) for entry in plain["members"]]
         offsets = [float(offset) for offset in plain["offsets"]]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except BadInput:  # which is a ValueError
+        raise
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BadInput(f"expected members and offsets ({type(error).__name__}: {error})") from None
     if not members or sum(member.config is None for member in members) > 1:
         raise BadInput(f"has {len(members)} members; expected some, at most one of them linear")
     if len(offsets) not in (0, classes) or not np.isfinite(offsets).all():
-        raise BadInput(f"has {len(offsets)} offsets; expected none or {classes}")
+        raise BadInput(f"has {len(offsets)} offsets; expected none or {classes}, finite")
     return members, offsets
+
+
+def _member(entry: Any) -> Member:
+    weight = entry["weight"]
+    if type(weight) not in (int, float) or not 0 <= weight < np.inf:
+        raise BadInput(f"a member's weight is {weight!r:.60}, expected 0 or more")
+    config = None if entry.get("linear") is True else config_from(entry["network"])
+    return Member(float(weight), config)
 
 
 def _shape(tensor: Tensor) -> str:
