@@ -419,7 +419,7 @@ def test_who_left_the_race_stays_out_of_it(folder: Path) -> None:
     assert len(study.get_trials()) == len(before) == 9
     assert outdated(study, points) == set()
     left = {c.trial: c.left for c in with_runs(chosen, study, points)}
-    assert left == {5: "", 0: "clearly behind after 2 folds", 9: "diverged: the loss is nan"}
+    assert left == {5: "", 0: f"{BEHIND} after 2 folds", 9: "diverged: the loss is nan"}
     assert [point(t)["fold"] for t in study.get_trials(states=(TrialState.WAITING,))] == [1, 2]
 
 

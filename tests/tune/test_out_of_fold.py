@@ -1,0 +1,331 @@
+"""Candidates compared by what they say of held-out rows, and the race between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import in_memory, small_space
+from fold_runs import answers, ran, said
+from optuna.trial import TrialState
+
+from lstmcls.dataset import TokenDataset
+from lstmcls.folds import divide
+from tune.confirm import (
+    BEHIND,
+    UNSTABLE,
+    Candidate,
+    confirmation_points,
+    enqueue_points,
+    point,
+    with_runs,
+)
+from tune.out_of_fold import OutOfFold, Race, common_folds, in_the_race, rank, summary
+from tune.space import SearchSpace
+from tune.store import Store
+from tune.study import CONFIRMATION, open_study
+
+ADAM = {"optimizer": "adam", "lr": 0.01, "hidden_size": 32}
+ROWS, FOLDS = 300, 3
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    yield from in_memory()
+
+
+def pool(rows: int = ROWS) -> TokenDataset:
+    """Rows of one token each, their labels 0 and 1."""
+    labels = (np.arange(rows) % 2).astype(np.int32)
+    return TokenDataset(np.ones(rows, np.int32), np.arange(rows + 1), labels)
+
+
+class Field:
+    """Candidates on folds; what they say is written as workers write it."""
+
+    def __init__(self, folder: Path, count: int, folds: int = FOLDS, **sections: Any) -> None:
+        self.space: SearchSpace = small_space(**sections)
+        self.candidates = [
+            Candidate(
+                number, self.space.config({**ADAM, "hidden_size": 8 * (number + 1)}), False, 3
+            )
+            for number in range(count)
+        ]
+        self.folds = divide(pool(), folds, seed=0)
+        self.store = Store(str(folder / "checkpoints"))
+        self.found = OutOfFold(self.folds, self.store, self.space.objective)
+        self.points = confirmation_points(self.space, self.candidates, folds)
+        self.study = open_study(folder / "journal", CONFIRMATION, self.space.objective)
+        enqueue_points(self.study, self.points)
+        self.notes: list[str] = []
+        self.race = Race(self.study, self.candidates, self.points, self.found, self.notes.append)
+        self.rng = np.random.default_rng(0)
+        self.luck = [self.rng.random(len(self.folds.held_out(f))) for f in range(folds)]
+
+    def run(self, share: float, own: float = 0.2) -> None:
+        """The next run in the queue ends, right on this share of its rows.
+
+        `own`: of its rows, where its luck is not that of the other candidates.
+        """
+        trial = ran(self.study, self.candidates, None, share)
+        fold = trial.params["fold"]
+        labels, luck = self.folds.held_out(fold).labels, self.luck[fold].copy()
+        mine = self.rng.random(len(luck)) < own
+        luck[mine] = self.rng.random(int(mine.sum()))
+        said(self.store, trial.number, answers(labels, luck < share))
+
+    def fails(self) -> None:
+        """The next run in the queue."""
+        why = "diverged: the loss is nan"
+        ran(self.study, self.candidates, None, state=TrialState.FAIL, why=why)
+
+    def passes(self) -> None:
+        """The time cuts the next run in the queue short."""
+        ran(self.study, self.candidates, None, state=TrialState.PRUNED, why="time is up")
+
+    def now(self) -> list[Candidate]:
+        ran_now = with_runs(self.candidates, self.study, self.points)
+        return self.found.read_all(ran_now, self.notes.append)
+
+    def waiting(self) -> set[int]:
+        return {
+            int(point(trial)["candidate"])
+            for trial in self.study.get_trials(states=(TrialState.WAITING,))
+        }
+
+
+# What is known of rows.
+
+
+def test_rows_come_one_fold_after_the_other(folder: Path) -> None:
+    field = Field(folder, 1)
+    for _ in range(FOLDS):
+        field.run(0.8)
+    (candidate,) = field.now()
+    for folds in ([0, 1, 2], [2, 0], [1]):
+        labels, fold_of = field.found.labels(folds), field.found.fold_of(folds)
+        logs = field.found.logs(candidate, folds)
+        assert len(labels) == len(fold_of) == len(logs) == ROWS / FOLDS * len(folds)
+        for fold in folds:
+            held = field.folds.held_out(fold)
+            np.testing.assert_array_equal(labels[fold_of == fold], held.labels)
+        scores = field.found.scores(candidate, folds)
+        right = logs.argmax(axis=1) == labels
+        np.testing.assert_allclose(scores, right)
+        assert field.found.cost(candidate, folds) == pytest.approx(-right.mean())
+        value, *_ = field.found.value(candidate, folds)
+        assert value == pytest.approx(right.mean())
+
+
+def test_of_a_loss_less_is_better(folder: Path) -> None:
+    field = Field(folder, 2, objective="val_loss")
+    for share in (0.6, 0.9):
+        field.run(share)
+    worse, better = field.now()
+    assert field.found.cost(better, [0]) < field.found.cost(worse, [0])
+    assert field.found.scores(better, [0]).mean() > field.found.scores(worse, [0]).mean()
+    assert [c.trial for c in rank([worse, better], field.found)] == [1, 0]
+
+
+def test_a_run_whose_file_is_lost_or_damaged_is_left_out_and_named(folder: Path) -> None:
+    field = Field(folder, 1)
+    for _ in range(FOLDS):
+        field.run(0.8)
+    places = [Path(str(field.store)) / f"confirmation-0000{k}" for k in range(3)]
+    (places[0] / "held-out.safetensors").unlink()
+    (places[2] / "held-out.safetensors").write_bytes(b"\x08")
+    (candidate,) = field.now()
+    assert list(candidate.runs) == [1]
+    assert [note.split(" (")[0] for note in field.notes] == [
+        f"what run {k} of the confirmation said cannot be read" for k in (0, 2)
+    ]
+
+
+def test_the_summary_of_a_candidate(folder: Path) -> None:
+    field = Field(folder, 1)
+    for _ in range(FOLDS - 1):
+        field.run(0.8)
+    (candidate,) = field.now()
+    found = summary(candidate, field.found, FOLDS)
+    assert (found["trial"], found["folds"], found["of"], found["left"]) == (0, 2, 3, "")
+    assert found["values"] == [0.8, 0.8]
+    assert all(math.isnan(end) for end in found["interval"])  # of two folds
+    field.run(0.8)
+    (candidate,) = field.now()
+    low, high = summary(candidate, field.found, FOLDS)["interval"]
+    assert low < found["value"] < high
+
+
+# The ranking.
+
+
+def test_the_best_on_all_rows_comes_first(folder: Path) -> None:
+    field = Field(folder, 3)
+    for _ in range(FOLDS):
+        for share in (0.7, 0.9, 0.8):
+            field.run(share)
+    assert [c.trial for c in rank(field.now(), field.found)] == [1, 2, 0]
+
+
+def test_equals_come_in_the_order_of_their_numbers(folder: Path) -> None:
+    field = Field(folder, 3)
+    for _ in range(FOLDS):
+        for _ in range(3):
+            field.run(0.8, own=0.0)
+    ranked = rank(field.now()[::-1], field.found)
+    assert [c.trial for c in ranked] == [0, 1, 2]
+
+
+def test_one_fold_short_is_compared_on_the_folds_of_both(folder: Path) -> None:
+    """The fold that it lacks is an easy one, which would flatter the other."""
+    field = Field(folder, 2)
+    for _ in range(2):
+        for share in (0.6, 0.7):
+            field.run(share)
+    field.run(1.0)
+    first, second = field.now()
+    assert (len(first.runs), len(second.runs)) == (3, 2)
+    assert field.found.cost(first, [0, 1, 2]) < field.found.cost(second, [0, 1])
+    assert [c.trial for c in rank([first, second], field.found)] == [1, 0]
+    assert common_folds([first, second]) == [0, 1]
+
+
+def test_fewer_folds_than_that_are_never_compared_as_equal(folder: Path) -> None:
+    """However good it was there: one fold says little."""
+    field = Field(folder, 2)
+    for share in (0.7, 1.0, 0.7):
+        field.run(share)
+    field.passes()
+    field.run(0.7)
+    first, second = field.now()
+    assert (len(first.runs), len(second.runs)) == (3, 1)
+    assert field.found.cost(second, [0]) < field.found.cost(first, [0])
+    assert [c.trial for c in rank([first, second], field.found)] == [0, 1]
+    assert in_the_race([first, second]) == [first]
+
+
+def test_who_left_comes_after_who_stayed(folder: Path) -> None:
+    field = Field(folder, 2)
+    for _ in range(2):
+        for share in (0.7, 0.9):
+            field.run(share)
+    field.run(0.7)
+    field.fails()
+    first, second = field.now()
+    assert second.left == "diverged: the loss is nan"
+    assert [c.trial for c in rank([first, second], field.found)] == [0, 1]
+    assert in_the_race([first, second]) == [first]
+
+
+def test_without_runs_there_is_no_rank(folder: Path) -> None:
+    field = Field(folder, 2)
+    assert rank(field.now(), field.found) == []
+    assert common_folds([]) == []
+    field.run(0.5)
+    assert [c.trial for c in rank(field.now(), field.found)] == [0]
+
+
+# The race.
+
+
+def test_one_fold_decides_nothing(folder: Path) -> None:
+    field = Field(folder, 2)
+    for share in (0.95, 0.55):
+        field.run(share)
+        field.race.update()
+    assert field.waiting() == {0, 1}
+    assert field.notes == []
+
+
+def test_who_is_clearly_behind_leaves_and_says_so(folder: Path) -> None:
+    field = Field(folder, 3)
+    for _ in range(2):
+        for share in (0.95, 0.55, 0.95):
+            field.run(share)
+            field.race.update()
+    assert field.waiting() == {0, 2}
+    left = {c.trial: c.left for c in field.now()}
+    assert left[1].startswith(BEHIND)
+    assert "after 2 folds" in left[1]
+    assert field.notes == [f"trial 1 leaves the confirmation: {left[1]}"]
+    field.race.update()
+    assert len(field.notes) == 1
+    states = [t.state for t in field.study.get_trials() if point(t)["candidate"] == 1]
+    assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_equals_stay(folder: Path) -> None:
+    field = Field(folder, 3, folds=4)
+    for _ in range(3):
+        for _ in range(3):
+            field.run(0.8)
+            field.race.update()
+    assert field.waiting() == {0, 1, 2}
+    assert field.notes == []
+
+
+def test_who_failed_on_a_fold_leaves(folder: Path) -> None:
+    field = Field(folder, 2)
+    field.fails()
+    field.race.update()
+    assert field.waiting() == {1}
+    first, _ = field.now()
+    assert first.left == "diverged: the loss is nan"
+    failed = [t for t in field.study.get_trials() if t.state == TrialState.FAIL]
+    assert [t.user_attrs["stopped"] for t in failed[1:]] == [
+        f"{UNSTABLE}: diverged: the loss is nan"
+    ] * 2
+
+
+def test_a_failure_takes_no_one_else_along(folder: Path) -> None:
+    """The others race on, on the folds that all of them have."""
+    field = Field(folder, 4)
+    field.fails()
+    for _ in range(2):
+        for share in (0.95, 0.55, 0.95):
+            field.run(share)
+            field.race.update()
+    assert field.waiting() == {1, 3}
+
+
+def test_the_next_session_decides_as_this_one(folder: Path) -> None:
+    """From the journal and the files alone."""
+    field = Field(folder, 3)
+    for _ in range(2):
+        for share in (0.95, 0.55, 0.95):
+            field.run(share)
+    again = Field(folder, 3)
+    assert len(again.study.get_trials()) == len(field.points)
+    again.race.update()
+    assert again.waiting() == {0, 2}
+
+
+def test_nothing_is_decided_on_files_that_are_lost(folder: Path) -> None:
+    field = Field(folder, 3)
+    for _ in range(2):
+        for share in (0.95, 0.55, 0.95):
+            field.run(share)
+    next(Path(str(field.store)).rglob("held-out*")).unlink()
+    field.race.update()
+    assert field.waiting() == {0, 1, 2}
+    assert "cannot be read" in field.notes[0]
+
+
+@pytest.mark.parametrize(("seconds", "stay"), [(math.inf, {0, 1, 2}), (2.0, {0, 1}), (0.0, {0})])
+def test_where_the_time_is_short_the_leaders_have_it(
+    folder: Path, seconds: float, stay: set[int]
+) -> None:
+    """A run takes 0.5 s by its report, and each candidate has two folds left."""
+    field = Field(folder, 3, folds=4)
+    field.race.seconds = lambda: seconds
+    for _ in range(2):
+        for share in (0.82, 0.81, 0.8):
+            field.run(share, own=0.0)
+    field.race.update()
+    assert field.waiting() == stay
+    assert all("the minutes suffice for fewer" in note for note in field.notes)
+    assert len(field.notes) == 3 - len(stay)
