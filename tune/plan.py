@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FEWEST = 3  # folds of the winner; on fewer it is not confirmed
-SMALL, LARGE = 1_000, 100_000  # rows below which there are more folds, and from which fewer
-MORE, FEWER = 10, 3
+LARGE, FEWER = 100_000, 3  # rows from which there are no more folds than these
 USED, START = 0.85, 10.0  # of the time, but for some seconds: what is training of networks
 
 
@@ -37,11 +36,7 @@ def plan(
         slots: how many runs there is room for at a time.
         most_folds: what the space asks for.
     """
-    folds = most_folds
-    if rows < SMALL:
-        folds = max(folds, min(MORE, rows))
-    if rows >= LARGE:
-        folds = min(folds, FEWER)
+    folds = min(most_folds, FEWER if rows >= LARGE else rows)
     if left is None or not seconds:
         return Plan(folds, len(seconds))
     time = USED * max(0.0, left - START) * slots
