@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lstmcls.config import FIELDS, TrainConfig
 from tune.plan import Plan
 from tune.space import Objective, SearchSpace
-from tune.study import best_report, end_waiting, ranked, reports_of
+from tune.study import best_report, end_waiting, is_fold_run, ranked, reports_of
 
 LARGEST = 2**53  # of the numbers in the confirmation's points, which are stored as floats
 LOOKED = "looked_at_test"  # [trial, networks] of each winner that was judged on test data
@@ -204,8 +204,8 @@ def enqueue_points(study: optuna.Study, points: list[Point]) -> None:
 
 
 def folds_of(study: optuna.Study, plan: Plan) -> int:
-    """Into how many folds the rows are divided: as planned, and for all sessions alike."""
-    if FOLDS not in study.user_attrs:
+    """Into how many folds the rows are divided: as planned when the first run began."""
+    if not any(map(is_fold_run, study.get_trials(deepcopy=False))):
         study.set_user_attr(FOLDS, plan.folds)
     return int(study.user_attrs[FOLDS])
 

@@ -266,11 +266,20 @@ def test_a_run_on_a_fold_is_judged_by_its_last_report(folder: Path) -> None:
     assert best_report(diverged, the_space.objective) is None
 
 
-def test_all_sessions_have_the_folds_of_the_first(folder: Path) -> None:
-    study = confirmation(folder, space())
+def test_the_folds_are_those_of_the_first_run(folder: Path) -> None:
+    """A session without a run, for the minutes were over, decides nothing for the next."""
+    the_space = space()
+    study = confirmation(folder, the_space)
+    chosen = candidates(the_space)
+    assert folds_of(study, Plan(folds=3, candidates=2)) == 3
+    enqueue_points(study, confirmation_points(the_space, chosen, 3))
     assert folds_of(study, Plan(folds=4, candidates=2)) == 4
+    points = confirmation_points(the_space, chosen, 4)
+    drop_outdated(study, points)
+    enqueue_points(study, points)
+    ran(study, chosen)
     assert folds_of(study, Plan(folds=3, candidates=1)) == 4
-    assert folds_of(confirmation(folder, space()), Plan(folds=8, candidates=1)) == 4
+    assert folds_of(confirmation(folder, the_space), Plan(folds=8, candidates=1)) == 4
 
 
 # What an earlier session ran.
