@@ -27,7 +27,7 @@ from lstmcls.cli import BadInput
 from lstmcls.labels import label_order
 from lstmcls.reading import Batch, Source
 from lstmcls.splitting import NO_LABEL, NO_TEXT, SPLITS, TEST, Array, fates
-from lstmcls.tokenizer import encode, normal_form
+from lstmcls.tokenizer import encode, is_spaceless, normal_form
 
 T = TypeVar("T")
 
@@ -40,11 +40,13 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Survey:
-    """Per row of all sources: its label's id (negative: none) and its fate, both (rows,)."""
+    """Of every row of all sources, each (rows,): its label's id (negative: none), its fate, and
+    whether its text `is_spaceless`."""
 
     labels: list[str]
     codes: Array
     fate: Array
+    spaceless: Array
 
 
 def shown(
@@ -82,7 +84,7 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
     Raises:
         BadInput: no usable row, a single class or far too many, a label only in the test set.
     """
-    digests, names = bytearray(), dict[str, int]()
+    digests, spaceless, names = bytearray(), bytearray(), dict[str, int]()
     pieces: list[Array] = [np.zeros(0, np.int32)]
     first_test, known = 0, 0
     for source in [*sources, *([official] if official else [])]:
@@ -90,7 +92,7 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
             first_test, known = sum(map(len, pieces)), len(names)
         what = f"reading {source.name}"
         for batch in shown(source.batches(), what, None, lambda b: len(b.texts), progress):
-            pieces.append(_look(batch, digests, names))
+            pieces.append(_look(batch, digests, spaceless, names))
             if len(names) > MANY_LABELS:
                 raise BadInput(
                     f"{source.name}: column '{source.label_column}' has more than {MANY_LABELS} "
@@ -108,14 +110,15 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
     ids = np.array([labels.index(name) for name in names], np.int32)
     codes[codes >= 0] = ids[codes[codes >= 0]]
     fate = fates(np.frombuffer(digests, np.uint64).reshape(-1, 2), codes, first_test)
-    return Survey(labels, codes, fate)
+    return Survey(labels, codes, fate, np.frombuffer(spaceless, np.bool_))
 
 
-def _look(batch: Batch, digests: bytearray, names: dict[str, int]) -> Array:
+def _look(batch: Batch, digests: bytearray, spaceless: bytearray, names: dict[str, int]) -> Array:
     codes = np.empty(len(batch.texts), np.int32)
     for at, (text, label) in enumerate(zip(*batch, strict=True)):
         normal = normal_form(text)
         digests += hashlib.blake2b(normal.encode(), digest_size=16).digest()
+        spaceless.append(is_spaceless(normal))
         if label is None:
             codes[at] = NO_LABEL
         elif not normal:

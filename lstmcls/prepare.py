@@ -22,12 +22,17 @@ from lstmcls.files import replacing_folder
 from lstmcls.reading import ENDINGS, Source, open_file
 from lstmcls.splitting import DROPPED, FATES, FORMAT, SPLITS, TEST, TRAIN, sample, split_rows
 from lstmcls.tokenizer import (
+    AUTO,
     KINDS,
     VOCABULARY,
+    best_kind,
     check_choice,
     train_tokenizer,
 )
 
+# Of what `prepare` makes where no setting is named; raised when that changes in a way that FORMAT
+# allows, as with a column more or another default tokenizer. 1 had no characters, and words alone.
+VERSION = 2
 # Rows. More of them change no frequent word's rank, and every rare one is held in memory.
 LEARNT_FROM = 250_000
 OWN_FILES = {"dataset.json", "tokenizer.json", *(f"{name}.parquet" for name in SPLITS)}
@@ -39,7 +44,7 @@ def prepare(
     *,
     text: str | None = None,
     label: str | None = None,
-    tokenizer: str = KINDS[0],
+    tokenizer: str = AUTO,
     vocab_size: int | None = None,
     max_length: int = 400,
     split: Sequence[float] = (0.8, 0.1, 0.1),
@@ -56,7 +61,8 @@ def prepare(
 
     Args:
         tokenizer: word (of scripts written without spaces, such as Chinese, a character is one),
-            char or bpe.
+            pieces (words, the rare ones spelled by frequent parts), char or bpe; auto: word where
+            most training texts are in scripts without spaces, pieces otherwise.
         vocab_size: the largest number of ids (None: 8,000 for bpe, 30,000 otherwise).
         max_length: tokens kept of a text, from its start.
         split: shares of train, val and test, which sum to 1. With an official test set the
@@ -64,7 +70,7 @@ def prepare(
         test: a file that is the test set as it stands; its texts are removed from training.
 
     Returns:
-        What `out`/dataset.json holds.
+        What `out`/dataset.json holds; its `tokenizer` is the kind that was used.
 
     Raises:
         BadInput: anything about the input or the settings that cannot be used.
@@ -81,6 +87,8 @@ def prepare(
     shown = passes.shown(
         passes.texts(sources, chosen), "training the tokenizer", int(chosen.sum()), len, progress
     )
+    if tokenizer == AUTO:
+        tokenizer = best_kind(float(survey.spaceless[training].mean()))
     trained = train_tokenizer(tokenizer, shown, vocab_size or VOCABULARY[tokenizer])
     every = [*sources, official] if official else sources
     try:
@@ -114,7 +122,7 @@ def prepare(
 def _check_settings(
     tokenizer: str, vocab_size: int | None, max_length: int, split: Sequence[float], seed: int
 ) -> tuple[float, ...]:
-    check_choice(tokenizer, vocab_size)
+    check_choice(tokenizer, vocab_size, (AUTO, *KINDS))
     if max_length < 1:
         raise BadInput(f"max-length: expected at least 1 token, got {max_length}")
     if seed < 0:
@@ -254,10 +262,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--label", metavar="COL", help=f"label column (default: {', '.join(LABEL_NAMES)})")
     add(
         "--tokenizer",
-        default=KINDS[0],
+        default=AUTO,
         metavar="KIND",
-        help=f"{', '.join(KINDS)} (default: {KINDS[0]}, of which a character is one in scripts "
-        "without spaces, such as Chinese); learned from the training split alone",
+        help="word (in scripts without spaces, such as Chinese, each character is one), pieces "
+        "(words, the rare ones spelled by frequent parts), char, bpe or auto (default: word for "
+        "texts in scripts without spaces, otherwise pieces); learned from the training split alone",
     )
     add(
         "--vocab-size",

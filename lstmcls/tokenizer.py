@@ -1,4 +1,4 @@
-"""Text to ids: word, char or BPE, as one Hugging Face `tokenizers` file that needs nothing else.
+"""Text to ids: words, pieces or characters, as one `tokenizers` file that needs nothing else.
 
 Id 0 is [PAD] and id 1 is [UNK] in every vocabulary. Neither can be typed: the literal text
 "[PAD]" is tokenized like any other.
@@ -7,19 +7,23 @@ Id 0 is [PAD] and id 1 is [UNK] in every vocabulary. Neither can be typed: the l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from lstmcls.cli import BadInput, nearest
 
-KINDS = ("word", "char", "bpe")
+KINDS = ("word", "pieces", "char", "bpe")
+AUTO = "auto"  # the kind that `best_kind` names
 # The largest number of ids where nobody names one. BPE reaches every text with fewer pieces.
-VOCABULARY = {"word": 30_000, "char": 30_000, "bpe": 8_000}
+VOCABULARY = {"word": 30_000, "pieces": 30_000, "char": 30_000, "bpe": 8_000}
+# Fewer occurrences teach no vector: `benchmarks/tokenizing.py` finds 10 and 40 no better.
+FREQUENT = 20
 PAD, UNK = "[PAD]", "[UNK]"
 PAD_ID, UNK_ID = 0, 1
+MERGED = {"pieces": FREQUENT, "bpe": 2}  # of which kinds a merge is seen so often at least
 SMALLEST_VOCABULARY = 3  # the two above and one token
 
 # Scripts written without spaces: a run of them is a sentence and not a word.
@@ -28,6 +32,7 @@ _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar
 _WORD = rf"[\w&&[^{_SPACELESS}]]+|[{_SPACELESS}]\p{{M}}*|[^\s\w]"
 _SPAN = r"\w+|[^\s\w]"
 _CHARACTER = r"(?m:.)"  # in Oniguruma, m lets the dot match a newline
+_START = "\u2581"  # before a word's first piece: "un" in "unkind" is not the "un" in "fun"
 
 # What every kind of tokenizer does to a text first.
 _STEPS = (
@@ -36,6 +41,7 @@ _STEPS = (
     normalizers.Lowercase(),
 )
 _NORMALIZER = normalizers.Sequence(list(_STEPS))
+_WITHOUT_SPACELESS = normalizers.Replace(Regex(f"[{_SPACELESS}]"), "")
 
 
 def normal_form(text: str) -> str:
@@ -47,13 +53,28 @@ def normal_form(text: str) -> str:
     return " ".join(_NORMALIZER.normalize_str(text).split())
 
 
+def is_spaceless(text: str) -> bool:
+    """Whether more than half of its letters are of scripts that are written without spaces."""
+    if text.isascii():
+        return False
+    spaceless = len(text) - len(_WITHOUT_SPACELESS.normalize_str(text))
+    return 2 * spaceless > sum(map(str.isalpha, text))
+
+
+def best_kind(spaceless_share: float) -> str:
+    """The kind that serves texts best, of which such a share `is_spaceless`."""
+    return "word" if spaceless_share > 0.5 else "pieces"
+
+
 def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) -> Tokenizer:
     """A tokenizer trained on batches of texts, which are read once, as a stream.
 
     `word`: words, punctuation marks, and single characters of scripts written without spaces,
-    each seen at least twice. `char`: characters. `bpe`: pieces merged inside a run of letters,
-    so Han characters join into words and no piece crosses white space or punctuation. Words and
-    characters are numbered by frequency; BPE has its characters first, then merges in order.
+    each seen at least twice. `pieces`: the same, but a word seen fewer than FREQUENT times is
+    spelled by BPE pieces that are as frequent. `char`: characters. `bpe`: pieces merged inside a
+    run of letters, so Han characters join into words and no piece crosses white space or
+    punctuation. Words and characters are numbered by frequency; the two kinds of BPE have their
+    characters first, then merges in order.
 
     Args:
         vocab_size: the largest number of ids, [PAD] and [UNK] included.
@@ -61,7 +82,7 @@ def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) ->
     Raises:
         BadInput: an unknown kind, or a vocabulary below 3.
     """
-    check_choice(kind, vocab_size)
+    check_choice(kind, vocab_size, KINDS)
     tokenizer = _untrained(kind)
     tokenizer.train_from_iterator(batches, _trainer(kind, vocab_size))
     # A special token is also matched in the raw text; without the list it is only an id.
@@ -70,11 +91,11 @@ def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) ->
     return Tokenizer.from_str(json.dumps(content))
 
 
-def check_choice(kind: str, vocab_size: int | None) -> None:
-    """Raises BadInput where `train_tokenizer` would."""
-    if kind not in KINDS:
+def check_choice(kind: str, vocab_size: int | None, kinds: Sequence[str]) -> None:
+    """Raises BadInput for a kind that is none of `kinds`, or a vocabulary below 3."""
+    if kind not in kinds:
         raise BadInput(
-            f"tokenizer: expected one of {', '.join(KINDS)}, got {kind!r}{nearest(kind, KINDS)}"
+            f"tokenizer: expected one of {', '.join(kinds)}, got {kind!r}{nearest(kind, kinds)}"
         )
     if vocab_size is not None and vocab_size < SMALLEST_VOCABULARY:
         raise BadInput(
@@ -108,25 +129,27 @@ def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def _untrained(kind: str) -> Tokenizer:
-    if kind == "bpe":
-        tokenizer = Tokenizer(models.BPE(unk_token=UNK))
-    else:
-        tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
+    model = models.BPE if kind in MERGED else models.WordLevel
+    tokenizer = Tokenizer(model(unk_token=UNK))
     steps: list[Any] = list(_STEPS)
     if kind == "char":  # a space is a token here, and a run of them says no more than one
         steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     tokenizer.normalizer = normalizers.Sequence(steps)
-    pattern = {"word": _WORD, "char": _CHARACTER, "bpe": _SPAN}[kind]
+    pattern = {"word": _WORD, "pieces": _WORD, "char": _CHARACTER, "bpe": _SPAN}[kind]
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+    if kind == "pieces":
+        marked = pre_tokenizers.Metaspace(_START, prepend_scheme="always", split=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([tokenizer.pre_tokenizer, marked])
+        tokenizer.decoder = decoders.Metaspace(_START, prepend_scheme="always")
     return tokenizer
 
 
 def _trainer(kind: str, vocab_size: int) -> Any:
     special = [PAD, UNK]
-    if kind == "bpe":
+    if kind in MERGED:
         return trainers.BpeTrainer(
             vocab_size=vocab_size,
-            min_frequency=2,
+            min_frequency=MERGED[kind],
             limit_alphabet=vocab_size - len(special),  # the library would exceed vocab_size
             special_tokens=special,
             show_progress=False,

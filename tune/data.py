@@ -22,7 +22,7 @@ from lstmcls.columns import find_columns
 from lstmcls.dataset import Prepared, joined, read_info
 from lstmcls.files import replacing, replacing_folder
 from lstmcls.folds import Folds, divide, one_split
-from lstmcls.prepare import OWN_FILES, prepare
+from lstmcls.prepare import OWN_FILES, VERSION, prepare
 from lstmcls.splitting import FORMAT
 from tune.resources import Share
 from tune.run_folder import RESULTS
@@ -65,7 +65,7 @@ def prepared_folder(data: str, text: str | None, label: str | None, progress: bo
             f"{', '.join(NAMES)}{near}"
         )
     # A changed file is another data set; looking at its size and time is enough to see it.
-    seen: list[object] = [data, text, label, FORMAT]
+    seen: list[object] = [data, text, label, FORMAT, VERSION]
     if data not in NAMES:
         status = path.stat()
         seen += [path.resolve(), status.st_size, status.st_mtime_ns]

@@ -20,7 +20,7 @@ from lstmcls.passes import survey, texts, write
 from lstmcls.prepare import prepare
 from lstmcls.reading import open_file
 from lstmcls.splitting import DROPPED, SPLITS, TRAIN
-from lstmcls.tokenizer import encode, load_tokenizer, train_tokenizer
+from lstmcls.tokenizer import KINDS, encode, load_tokenizer, train_tokenizer
 
 WORDS = ["good", "bad", "film", "book", "great", "poor", "story", "actor", "long", "fine"]
 
@@ -94,7 +94,7 @@ def test_the_folder_is_as_promised(tmp_path: Path) -> None:
     assert told["vocab_size"] == load_tokenizer(out / "tokenizer.json").get_vocab_size()
 
 
-@pytest.mark.parametrize("kind", ["word", "char", "bpe"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_tokenizer_file_alone_gives_the_written_ids(kind: str, tmp_path: Path) -> None:
     frame = table()
     frame.to_parquet(tmp_path / "a.parquet")
@@ -124,7 +124,7 @@ SHAPES: list[Any] = [  # ways to write one text, as a network reads it
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["word", "char", "bpe"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_texts_that_a_network_reads_as_one_do_not_cross_the_split(
     kind: str, tmp_path: Path
 ) -> None:
@@ -155,7 +155,7 @@ any_rows = st.lists(st.tuples(st.text(max_size=8), st.sampled_from(["a", "b", No
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=any_rows, kind=st.sampled_from(["word", "char", "bpe"]), seed=st.integers(0, 9))
+@given(rows=any_rows, kind=st.sampled_from(KINDS), seed=st.integers(0, 9))
 def test_any_rows_are_split_or_counted(
     rows: list[tuple[str, str | None]],
     kind: str,
@@ -199,6 +199,35 @@ def test_the_tokenizer_knows_the_training_split_alone(tmp_path: Path) -> None:
     vocabulary = load_tokenizer(tmp_path / "out" / "tokenizer.json").get_vocab()
     assert "x" in vocabulary
     assert "zebra" not in vocabulary
+
+
+def test_the_default_tokenizer_follows_the_script_of_the_training_texts(tmp_path: Path) -> None:
+    english = [(f"the {WORDS[i % 10]} film {i}", i % 2) for i in range(60)]
+    chinese = [(f"这部电影很好看 {i}", i % 2) for i in range(60)]
+    few = english[:20]
+    kinds = {}
+    for name, rows, test in (("en", english, chinese), ("zh", [*chinese, *few], english)):
+        write_csv(tmp_path / f"{name}.csv", rows)
+        official = write_csv(tmp_path / f"{name}-test.csv", test)
+        told = quietly(tmp_path / f"{name}.csv", out=tmp_path / name, test=str(official))
+        kinds[name] = told["tokenizer"]
+        named = quietly(
+            tmp_path / f"{name}.csv",
+            out=tmp_path / f"{name}-named",
+            test=str(official),
+            tokenizer=kinds[name],
+        )
+        assert named == told
+        assert content(tmp_path / name) == content(tmp_path / f"{name}-named")
+    assert kinds == {"en": "pieces", "zh": "word"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tokenizer_that_is_named_is_used(kind: str, tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "a.csv", index=False)
+    told = quietly(tmp_path / "a.csv", out=tmp_path / "out", tokenizer=kind)
+    assert told["tokenizer"] == kind
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text()) == told
 
 
 def test_an_official_test_set_stays_whole(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from tokenizers import Tokenizer
 
 from lstmcls.cli import BadInput
 from lstmcls.tokenizer import (
+    FREQUENT,
     KINDS,
     PAD,
     PAD_ID,
     UNK,
     UNK_ID,
+    best_kind,
     encode,
+    is_spaceless,
     load_tokenizer,
     normal_form,
     train_tokenizer,
@@ -82,6 +85,60 @@ def test_bpe_merges_han_characters_and_stays_inside_a_run() -> None:
     assert "很好" in pieces
     assert "," in pieces  # NFKC
     assert "".join(pieces) == "很好很好,电影很好"
+
+
+def pieces(text: str, corpus: list[str]) -> list[str]:
+    tokenizer = train("pieces", corpus, 1000)
+    return [tokenizer.id_to_token(i) for i in encode(tokenizer, [text])[0]]
+
+
+def test_pieces_keep_frequent_words_whole_and_spell_rare_ones() -> None:
+    corpus = ["kind fun"] * FREQUENT + ["unkind"] * (FREQUENT - 1)
+    found = pieces("Kind, unkind fun", corpus)
+    assert found[0] == "▁kind"
+    assert found[-1] == "▁fun"
+    assert "▁unkind" not in found
+    assert "▁unkind" in pieces("unkind", [*corpus, "unkind"])
+
+
+def test_pieces_tell_the_start_of_a_word_from_its_inside() -> None:
+    corpus = ["un"] * FREQUENT + ["fun"] * (FREQUENT - 1)
+    assert pieces("un", corpus) == ["▁un"]
+    assert "▁un" not in pieces("fun", corpus)
+
+
+def test_pieces_cross_neither_punctuation_nor_characters_of_scripts_without_spaces() -> None:
+    corpus = ["don't 很好"] * FREQUENT
+    assert pieces("don't 很好", corpus) == ["▁don", "▁'", "▁t", "▁很", "▁好"]
+
+
+def test_pieces_are_decoded_as_words() -> None:
+    tokenizer = train("pieces", ["the film was great , unlike this"] * FREQUENT, 25)
+    [ids] = encode(tokenizer, ["The film, unlike\nthis"])
+    assert len(ids) > 5
+    assert tokenizer.decode(ids) == "the film , unlike this"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a plain text", False),
+        ("größer, où, больше, 한국어", False),
+        ("这本书很好", True),
+        ("สวัสดี", True),
+        ("すし", True),
+        ("这本书 iphone 很好", False),
+        ("这本书 iphone 很好,我喜欢", True),
+        ("!!", False),
+        ("", False),
+    ],
+)
+def test_scripts_without_spaces(text: str, expected: bool) -> None:
+    assert is_spaceless(text) == expected
+
+
+def test_the_best_kind_follows_the_script_of_most_texts() -> None:
+    assert [best_kind(share) for share in (0, 0.5, 0.51, 1)] == ["pieces", "pieces", "word", "word"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -105,6 +105,17 @@ def test_a_file_is_prepared_once_and_again_when_it_changes(home: Path) -> None:
     assert len({path.name for path in folder.parent.iterdir()}) == 3
 
 
+def test_a_file_is_prepared_again_when_what_is_made_of_it_has_changed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "VERSION", data.VERSION - 1)
+    old = made("shop.csv")
+    monkeypatch.undo()
+    monkeypatch.chdir(home)
+    assert made("shop.csv") != old
+    assert load_prepared(old).labels == ["neg", "pos"]  # what was searched on it goes on
+
+
 def test_two_files_of_one_name_are_two_data_sets(home: Path) -> None:
     (home / "a").mkdir()
     write_csv(home / "a" / "shop.csv", reviews(60))
