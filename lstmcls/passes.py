@@ -27,7 +27,7 @@ from lstmcls.cli import BadInput
 from lstmcls.labels import label_order
 from lstmcls.reading import Batch, Source
 from lstmcls.splitting import NO_LABEL, NO_TEXT, SPLITS, TEST, Array, fates
-from lstmcls.tokenizer import encode, is_spaceless, normal_form
+from lstmcls.tokenizer import encode, normal_form
 
 T = TypeVar("T")
 
@@ -40,13 +40,11 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Survey:
-    """Of every row of all sources, each (rows,): its label's id (negative: none), its fate, and
-    whether its text `is_spaceless`."""
+    """Per row of all sources: its label's id (negative: none) and its fate, both (rows,)."""
 
     labels: list[str]
     codes: Array
     fate: Array
-    spaceless: Array
 
 
 def shown(
@@ -84,7 +82,7 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
     Raises:
         BadInput: no usable row, a single class or far too many, a label only in the test set.
     """
-    digests, spaceless, names = bytearray(), bytearray(), dict[str, int]()
+    digests, names = bytearray(), dict[str, int]()
     pieces: list[Array] = [np.zeros(0, np.int32)]
     first_test, known = 0, 0
     for source in [*sources, *([official] if official else [])]:
@@ -92,7 +90,7 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
             first_test, known = sum(map(len, pieces)), len(names)
         what = f"reading {source.name}"
         for batch in shown(source.batches(), what, None, lambda b: len(b.texts), progress):
-            pieces.append(_look(batch, digests, spaceless, names))
+            pieces.append(_look(batch, digests, names))
             if len(names) > MANY_LABELS:
                 raise BadInput(
                     f"{source.name}: column '{source.label_column}' has more than {MANY_LABELS} "
@@ -110,15 +108,14 @@ def survey(sources: Sequence[Source], official: Source | None, progress: bool) -
     ids = np.array([labels.index(name) for name in names], np.int32)
     codes[codes >= 0] = ids[codes[codes >= 0]]
     fate = fates(np.frombuffer(digests, np.uint64).reshape(-1, 2), codes, first_test)
-    return Survey(labels, codes, fate, np.frombuffer(spaceless, np.bool_))
+    return Survey(labels, codes, fate)
 
 
-def _look(batch: Batch, digests: bytearray, spaceless: bytearray, names: dict[str, int]) -> Array:
+def _look(batch: Batch, digests: bytearray, names: dict[str, int]) -> Array:
     codes = np.empty(len(batch.texts), np.int32)
     for at, (text, label) in enumerate(zip(*batch, strict=True)):
         normal = normal_form(text)
         digests += hashlib.blake2b(normal.encode(), digest_size=16).digest()
-        spaceless.append(is_spaceless(normal))
         if label is None:
             codes[at] = NO_LABEL
         elif not normal:

@@ -22,16 +22,14 @@ from lstmcls.files import replacing_folder
 from lstmcls.reading import ENDINGS, Source, open_file
 from lstmcls.splitting import DROPPED, FATES, FORMAT, SPLITS, TEST, TRAIN, sample, split_rows
 from lstmcls.tokenizer import (
-    AUTO,
     KINDS,
     VOCABULARY,
-    best_kind,
     check_choice,
     train_tokenizer,
 )
 
 # Of what `prepare` makes where no setting is named; raised when that changes in a way that FORMAT
-# allows, as with a column more or another default tokenizer. 1 had no characters, and words alone.
+# allows, as with a column more or another default tokenizer. 1 had no column `characters`.
 VERSION = 2
 # Rows. More of them change no frequent word's rank, and every rare one is held in memory.
 LEARNT_FROM = 250_000
@@ -44,7 +42,7 @@ def prepare(
     *,
     text: str | None = None,
     label: str | None = None,
-    tokenizer: str = AUTO,
+    tokenizer: str = KINDS[0],
     vocab_size: int | None = None,
     max_length: int = 400,
     split: Sequence[float] = (0.8, 0.1, 0.1),
@@ -61,8 +59,7 @@ def prepare(
 
     Args:
         tokenizer: word (of scripts written without spaces, such as Chinese, a character is one),
-            pieces (words, the rare ones spelled by frequent parts), char or bpe; auto: word where
-            most training texts are in scripts without spaces, pieces otherwise.
+            pieces (words, the rare ones spelled by frequent parts), char or bpe.
         vocab_size: the largest number of ids (None: 8,000 for bpe, 30,000 otherwise).
         max_length: tokens kept of a text, from its start.
         split: shares of train, val and test, which sum to 1. With an official test set the
@@ -70,7 +67,7 @@ def prepare(
         test: a file that is the test set as it stands; its texts are removed from training.
 
     Returns:
-        What `out`/dataset.json holds; its `tokenizer` is the kind that was used.
+        What `out`/dataset.json holds.
 
     Raises:
         BadInput: anything about the input or the settings that cannot be used.
@@ -87,8 +84,6 @@ def prepare(
     shown = passes.shown(
         passes.texts(sources, chosen), "training the tokenizer", int(chosen.sum()), len, progress
     )
-    if tokenizer == AUTO:
-        tokenizer = best_kind(float(survey.spaceless[training].mean()))
     trained = train_tokenizer(tokenizer, shown, vocab_size or VOCABULARY[tokenizer])
     every = [*sources, official] if official else sources
     try:
@@ -122,7 +117,7 @@ def prepare(
 def _check_settings(
     tokenizer: str, vocab_size: int | None, max_length: int, split: Sequence[float], seed: int
 ) -> tuple[float, ...]:
-    check_choice(tokenizer, vocab_size, (AUTO, *KINDS))
+    check_choice(tokenizer, vocab_size)
     if max_length < 1:
         raise BadInput(f"max-length: expected at least 1 token, got {max_length}")
     if seed < 0:
@@ -262,11 +257,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--label", metavar="COL", help=f"label column (default: {', '.join(LABEL_NAMES)})")
     add(
         "--tokenizer",
-        default=AUTO,
+        default=KINDS[0],
         metavar="KIND",
-        help="word (in scripts without spaces, such as Chinese, each character is one), pieces "
-        "(words, the rare ones spelled by frequent parts), char, bpe or auto (default: word for "
-        "texts in scripts without spaces, otherwise pieces); learned from the training split alone",
+        help=f"{', '.join(KINDS)} (default: {KINDS[0]}, of which a character is one in scripts "
+        "without spaces, such as Chinese; pieces: rare words are spelled by frequent parts, which "
+        "is worth a try where texts are short); learned from the training split alone",
     )
     add(
         "--vocab-size",

@@ -7,7 +7,7 @@ Id 0 is [PAD] and id 1 is [UNK] in every vocabulary. Neither can be typed: the l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from lstmcls.cli import BadInput, nearest
 
 KINDS = ("word", "pieces", "char", "bpe")
-AUTO = "auto"  # the kind that `best_kind` names
 # The largest number of ids where nobody names one. BPE reaches every text with fewer pieces.
 VOCABULARY = {"word": 30_000, "pieces": 30_000, "char": 30_000, "bpe": 8_000}
-# Fewer occurrences teach no vector: `benchmarks/tokenizing.py` finds 10 and 40 no better.
+# Of a whole word among `pieces`; `benchmarks/tokenizing.py` finds 10 and 40 no better.
 FREQUENT = 20
 PAD, UNK = "[PAD]", "[UNK]"
 PAD_ID, UNK_ID = 0, 1
@@ -41,7 +40,6 @@ _STEPS = (
     normalizers.Lowercase(),
 )
 _NORMALIZER = normalizers.Sequence(list(_STEPS))
-_WITHOUT_SPACELESS = normalizers.Replace(Regex(f"[{_SPACELESS}]"), "")
 
 
 def normal_form(text: str) -> str:
@@ -51,19 +49,6 @@ def normal_form(text: str) -> str:
     at its ends.
     """
     return " ".join(_NORMALIZER.normalize_str(text).split())
-
-
-def is_spaceless(text: str) -> bool:
-    """Whether more than half of its letters are of scripts that are written without spaces."""
-    if text.isascii():
-        return False
-    spaceless = len(text) - len(_WITHOUT_SPACELESS.normalize_str(text))
-    return 2 * spaceless > sum(map(str.isalpha, text))
-
-
-def best_kind(spaceless_share: float) -> str:
-    """The kind that serves texts best, of which such a share `is_spaceless`."""
-    return "word" if spaceless_share > 0.5 else "pieces"
 
 
 def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) -> Tokenizer:
@@ -82,7 +67,7 @@ def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) ->
     Raises:
         BadInput: an unknown kind, or a vocabulary below 3.
     """
-    check_choice(kind, vocab_size, KINDS)
+    check_choice(kind, vocab_size)
     tokenizer = _untrained(kind)
     tokenizer.train_from_iterator(batches, _trainer(kind, vocab_size))
     # A special token is also matched in the raw text; without the list it is only an id.
@@ -91,11 +76,11 @@ def train_tokenizer(kind: str, batches: Iterable[list[str]], vocab_size: int) ->
     return Tokenizer.from_str(json.dumps(content))
 
 
-def check_choice(kind: str, vocab_size: int | None, kinds: Sequence[str]) -> None:
-    """Raises BadInput for a kind that is none of `kinds`, or a vocabulary below 3."""
-    if kind not in kinds:
+def check_choice(kind: str, vocab_size: int | None) -> None:
+    """Raises BadInput where `train_tokenizer` would."""
+    if kind not in KINDS:
         raise BadInput(
-            f"tokenizer: expected one of {', '.join(kinds)}, got {kind!r}{nearest(kind, kinds)}"
+            f"tokenizer: expected one of {', '.join(KINDS)}, got {kind!r}{nearest(kind, KINDS)}"
         )
     if vocab_size is not None and vocab_size < SMALLEST_VOCABULARY:
         raise BadInput(

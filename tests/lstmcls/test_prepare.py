@@ -201,27 +201,6 @@ def test_the_tokenizer_knows_the_training_split_alone(tmp_path: Path) -> None:
     assert "zebra" not in vocabulary
 
 
-def test_the_default_tokenizer_follows_the_script_of_the_training_texts(tmp_path: Path) -> None:
-    english = [(f"the {WORDS[i % 10]} film {i}", i % 2) for i in range(60)]
-    chinese = [(f"这部电影很好看 {i}", i % 2) for i in range(60)]
-    few = english[:20]
-    kinds = {}
-    for name, rows, test in (("en", english, chinese), ("zh", [*chinese, *few], english)):
-        write_csv(tmp_path / f"{name}.csv", rows)
-        official = write_csv(tmp_path / f"{name}-test.csv", test)
-        told = quietly(tmp_path / f"{name}.csv", out=tmp_path / name, test=str(official))
-        kinds[name] = told["tokenizer"]
-        named = quietly(
-            tmp_path / f"{name}.csv",
-            out=tmp_path / f"{name}-named",
-            test=str(official),
-            tokenizer=kinds[name],
-        )
-        assert named == told
-        assert content(tmp_path / name) == content(tmp_path / f"{name}-named")
-    assert kinds == {"en": "pieces", "zh": "word"}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tokenizer_that_is_named_is_used(kind: str, tmp_path: Path) -> None:
     table().to_csv(tmp_path / "a.csv", index=False)

@@ -16,9 +16,7 @@ from lstmcls.tokenizer import (
     PAD_ID,
     UNK,
     UNK_ID,
-    best_kind,
     encode,
-    is_spaceless,
     load_tokenizer,
     normal_form,
     train_tokenizer,
@@ -117,28 +115,6 @@ def test_pieces_are_decoded_as_words() -> None:
     [ids] = encode(tokenizer, ["The film, unlike\nthis"])
     assert len(ids) > 5
     assert tokenizer.decode(ids) == "the film , unlike this"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a plain text", False),
-        ("größer, où, больше, 한국어", False),
-        ("这本书很好", True),
-        ("สวัสดี", True),
-        ("すし", True),
-        ("这本书 iphone 很好", False),
-        ("这本书 iphone 很好,我喜欢", True),
-        ("!!", False),
-        ("", False),
-    ],
-)
-def test_scripts_without_spaces(text: str, expected: bool) -> None:
-    assert is_spaceless(text) == expected
-
-
-def test_the_best_kind_follows_the_script_of_most_texts() -> None:
-    assert [best_kind(share) for share in (0, 0.5, 0.51, 1)] == ["pieces", "pieces", "word", "word"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
