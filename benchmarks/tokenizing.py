@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from machine import described
 from numpy.typing import NDArray
 
 from lstmcls.config import TrainConfig, config_from
@@ -139,6 +138,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="K=V", help="training settings")
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
+    from machine import described  # found beside this file only where it is run as a script
+
     torch.set_num_threads(1)
     print(described())
     settings = dict(setting.split("=", 1) for setting in args.set)
