@@ -10,7 +10,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -146,6 +146,13 @@ def command(
     return run
 
 
+@pytest.fixture(autouse=True)
+def heard_again() -> Iterator[None]:
+    """A command may silence its process for good, which other tests are in as well."""
+    yield
+    logging.disable(logging.NOTSET)
+
+
 @pytest.fixture
 def called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -160,7 +167,6 @@ def called(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             run_main(importlib.import_module(module).main)
-        logging.disable(logging.NOTSET)  # a command may silence its process for good
         printed = capsys.readouterr()
         return subprocess.CompletedProcess(
             sys.argv, int(str(ended.value.code)), printed.out, printed.err
