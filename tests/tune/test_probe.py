@@ -9,6 +9,7 @@ import ray
 from fakes import small_space
 
 from lstmcls.dataset import Prepared, TokenDataset
+from tune.cluster import _folder_for_ray
 from tune.probe import largest_config, largest_step, on_every_gpu
 from tune.resources import GpuMemory
 from tune.space import load_space
@@ -76,6 +77,7 @@ def test_every_gpu_is_measured_and_one_that_fails_is_named() -> None:
         include_dashboard=False,
         log_to_driver=False,
         _node_ip_address="127.0.0.1",
+        _temp_dir=_folder_for_ray(),
     )
     try:
         answers, faults = on_every_gpu(which, -1)
