@@ -44,8 +44,14 @@ def odd_path(run: Run, stack: ExitStack) -> None:
     """The checkout, temporary files and so every run's folder below a path that is no ASCII."""
     place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="a b 北京 ")))
     run.root = place / "the checkout"
-    ignored = shutil.ignore_patterns(".git", ".venv", "results", "__pycache__", ".*_cache", "build")
-    shutil.copytree(ROOT, run.root, ignore=ignored)
+    ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "build")
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        if Path(folder) == ROOT / "results":
+            return set(names) - {"README.md"}
+        return ignored(folder, names)
+
+    shutil.copytree(ROOT, run.root, ignore=left_out)
     temporary = place / "temporary 京"
     temporary.mkdir()
     run.environment["TMPDIR"] = str(temporary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -231,7 +232,7 @@ def unfinished(run: Path, study: str = "search") -> list[FrozenTrial]:
 
 def check_interrupted(driver: Driver, run: Path) -> None:
     """What one signal leaves: the way to go on, the best so far, and no trial half ended."""
-    again = f"interrupted; go on with: python -m tune.search --resume {run}"
+    again = f"interrupted; go on with: python -m tune.search --resume {shlex.quote(str(run))}"
     assert driver.out.strip().splitlines()[-1] == again, driver.out
     for name in ("best/model.safetensors", "trials.parquet", "report.html"):
         assert (run / name).is_file(), name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -92,7 +94,8 @@ def test_the_report_is_there(finished: Driver) -> None:
     run = finished.folder / "run"
     assert finished.out.strip().splitlines()[-2] == f"report:  {run / 'report.html'}"
     content = (run / "report.html").read_text(encoding="utf-8")
-    assert f"python -m tune.search --space {finished.folder / 'mine.yaml'} --out {run}" in content
+    words = ("python", "-m", "tune.search", "--space", f"{finished.folder}/mine.yaml", "--out", run)
+    assert html.escape(shlex.join(map(str, words))) in content
     recorded = json.loads((run / "best" / "metrics.json").read_text(encoding="utf-8"))["test"]
     rows, right = recorded["rows"], sum(recorded["confusion"][k][k] for k in range(2))
     assert f"Of {rows} test texts {right} are classified rightly" in content
