@@ -38,9 +38,10 @@ def in_the_files_order(artifact: Artifact, texts: Sequence[str]) -> None:
     for start in range(0, len(texts), CHUNK):
         data = unlabelled(encode(artifact.tokenizer, list(texts[start : start + CHUNK])))
         rows = data.on("cpu")
+        pad_to = artifact.config.pad_to(artifact.max_length)
         for first in range(0, len(data), EVAL_BATCH):
             batch = np.arange(first, min(first + EVAL_BATCH, len(data)))
-            ids, lengths, _ = rows.batch(batch, artifact.pad_to)
+            ids, lengths, _ = rows.batch(batch, pad_to)
             with torch.inference_mode():
                 artifact.model(ids, lengths).softmax(dim=1).numpy()
 

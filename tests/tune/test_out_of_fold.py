@@ -3,99 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fakes import in_memory, small_space
-from fold_runs import answers, ran, said
+from fakes import in_memory
+from fold_runs import FOLDS, ROWS, Field
 from optuna.trial import TrialState
 
-from lstmcls.dataset import TokenDataset
-from lstmcls.folds import divide
-from tune.confirm import (
-    BEHIND,
-    UNSTABLE,
-    Candidate,
-    confirmation_points,
-    enqueue_points,
-    point,
-    with_runs,
-)
-from tune.out_of_fold import OutOfFold, Race, common_folds, in_the_race, rank, summary
-from tune.space import SearchSpace
-from tune.store import Store
-from tune.study import CONFIRMATION, open_study
+from tune.confirm import BEHIND, UNSTABLE, point
+from tune.out_of_fold import common_folds, in_the_race, rank, summary
 
-ADAM = {"optimizer": "adam", "lr": 0.01, "hidden_size": 32}
-ROWS, FOLDS = 300, 3
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    yield from in_memory()
-
-
-def pool(rows: int = ROWS) -> TokenDataset:
-    """Rows of one token each, their labels 0 and 1."""
-    labels = (np.arange(rows) % 2).astype(np.int32)
-    return TokenDataset(np.ones(rows, np.int32), np.arange(rows + 1), labels)
-
-
-class Field:
-    """Candidates on folds; what they say is written as workers write it."""
-
-    def __init__(self, folder: Path, count: int, folds: int = FOLDS, **sections: Any) -> None:
-        self.space: SearchSpace = small_space(**sections)
-        self.candidates = [
-            Candidate(
-                number, self.space.config({**ADAM, "hidden_size": 8 * (number + 1)}), False, 3
-            )
-            for number in range(count)
-        ]
-        self.folds = divide(pool(), folds, seed=0)
-        self.store = Store(str(folder / "checkpoints"))
-        self.found = OutOfFold(self.folds, self.store, self.space.objective)
-        self.points = confirmation_points(self.space, self.candidates, folds)
-        self.study = open_study(folder / "journal", CONFIRMATION, self.space.objective)
-        enqueue_points(self.study, self.points)
-        self.notes: list[str] = []
-        self.race = Race(self.study, self.candidates, self.points, self.found, self.notes.append)
-        self.rng = np.random.default_rng(0)
-        self.luck = [self.rng.random(len(self.folds.held_out(f))) for f in range(folds)]
-
-    def run(self, share: float, own: float = 0.2) -> None:
-        """The next run in the queue ends, right on this share of its rows.
-
-        `own`: of its rows, where its luck is not that of the other candidates.
-        """
-        trial = ran(self.study, self.candidates, None, share)
-        fold = trial.params["fold"]
-        labels, luck = self.folds.held_out(fold).labels, self.luck[fold].copy()
-        mine = self.rng.random(len(luck)) < own
-        luck[mine] = self.rng.random(int(mine.sum()))
-        said(self.store, trial.number, answers(labels, luck < share))
-
-    def fails(self) -> None:
-        """The next run in the queue."""
-        why = "diverged: the loss is nan"
-        ran(self.study, self.candidates, None, state=TrialState.FAIL, why=why)
-
-    def passes(self) -> None:
-        """The time cuts the next run in the queue short."""
-        ran(self.study, self.candidates, None, state=TrialState.PRUNED, why="time is up")
-
-    def now(self) -> list[Candidate]:
-        ran_now = with_runs(self.candidates, self.study, self.points)
-        return self.found.read_all(ran_now, self.notes.append)
-
-    def waiting(self) -> set[int]:
-        return {
-            int(point(trial)["candidate"])
-            for trial in self.study.get_trials(states=(TrialState.WAITING,))
-        }
+folder = pytest.fixture(in_memory)
 
 
 # What is known of rows.

@@ -27,7 +27,7 @@ def left_for(seconds: float) -> float:
         (100_000, 2, 2),
     ],
 )
-def test_without_an_end_all_begin_on_as_many_folds_as_asked_for(rows: int, asked: int, folds: int) -> None:
+def test_without_an_end_all_begin_on_the_folds_asked_for(rows: int, asked: int, folds: int) -> None:
     assert plan(rows, [10.0, 20.0, 30.0], None, 2, asked) == Plan(folds, 3)
     assert plan(rows, [], None, 2, asked) == Plan(folds, 0)
 
