@@ -150,7 +150,7 @@ class Confirmation:
         if len(common_folds(finalists)) < 2:
             most = max((len(c.runs) for c in finalists), default=0)
             finalists = [c for c in finalists if len(c.runs) == most]
-        if len(common_folds(finalists)) < 2 or self._only_a_beaten_baseline(finalists):
+        if len(common_folds(finalists)) < 2 or self._only_a_beaten_baseline(ranked):
             return None
         if self._linear is not None:
             with self._left_out():
@@ -158,7 +158,8 @@ class Confirmation:
         bag = make_bag(finalists, networks, self.found, self.linear, self.prepared)
         self.summaries = [summary(c, self.found, self.count) for c in ranked]
         baseline = next((c for c in ranked if c.baseline), None)
-        if baseline is not None:
+        alone = len(bag.figures["members"]) == 1
+        if baseline is not None and not (alone and bag.trial == baseline.trial):
             mine = networks[baseline.trial]
             self.baseline = networks_alone(mine, self.prepared.max_length)
         return bag
@@ -179,11 +180,11 @@ class Confirmation:
         folds = list(range(len(self.linear[0].held_out)))
         return best_offsets(self.linear[0].logs(folds), self.found.labels(folds))
 
-    def _only_a_beaten_baseline(self, finalists: list[Candidate]) -> bool:
+    def _only_a_beaten_baseline(self, ranked: list[Candidate]) -> bool:
         """A baseline may have runs of an earlier session, where no later favourite has any."""
         if self._former is not None or self.candidates[0].baseline:
             return False
-        return all(candidate.baseline for candidate in finalists)
+        return all(candidate.baseline for candidate in ranked)
 
     def least_seconds(self) -> float:
         """What the fewest folds of the search's best trial so far need; 0 while there is none."""

@@ -315,6 +315,26 @@ def _raises(*_: object) -> None:
     raise ValueError("no")
 
 
+def test_a_baseline_that_won_the_race_is_exported_and_compared_with_nothing(
+    ended: Ended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no figure of a former session: its rivals ran, and were behind."""
+    ended.fold_runs(better=0, runs=6)
+    for number in (1, 2):
+        drop(ended.study, number, TrialState.PRUNED, f"{BEHIND}: clearly, after 2 folds")
+    ended.fold_run(better=0)
+    outcome, _ = ended.conduct()
+    assert isinstance(outcome.winner, Bag)
+    assert outcome.winner.trial == 0
+    assert outcome.test is not None
+    blended = len(read_metrics(ended.run.best)["out_of_fold"]["members"]) > 1
+    assert ("difference" in outcome.test) == blended
+    monkeypatch.setattr(linear_folds, "_losses", _raises)
+    alone, _ = ended.conduct()
+    assert alone.test is not None
+    assert "difference" not in alone.test
+
+
 # The linear model on folds.
 
 
