@@ -2,8 +2,8 @@
 
 `python benchmarks/coverage.py FILE... --text COL --label COL --repeats N --out FOLDER`: in each
 repeat a sample of the rows (`--rows`, stratified) is "the user's data". It is prepared, searched
-and confirmed by the tool's own commands, and what the winner's metrics.json states of accuracy,
-F1 and the difference to the baseline is compared with what the same networks reach on the rows
+and confirmed by the tool's own commands, and what the winner's metrics.json states of accuracy and
+F1, out of fold and on the test rows, is compared with what the model in best/ reaches on the rows
 that were not drawn: the truth, as far as these tell it. Finished repeats are kept in FOLDER; the
 same command continues with the rest, and `--repeats 0` only reports.
 
@@ -27,21 +27,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstmcls.artifact import Artifact, load_artifact, read_metrics, save_artifact
-from lstmcls.dataset import load_prepared
+from lstmcls.artifact import load_artifact, read_metrics
 from lstmcls.evaluate import evaluate_files
 from lstmcls.files import replacing
 from lstmcls.reading import open_file
 from lstmcls.splitting import apportion
-from tune.checkpoints import load_weights
-from tune.confirm import choose_candidates, former_winner, rank_candidates
 from tune.intervals import agresti_coull, mean_interval
 from tune.run_folder import RunFolder
-from tune.space import load_space
-from tune.study import CONFIRMATION, SEARCH, read_study
-from tune.winner import of_candidate
 
-FIGURES = ("accuracy", "f1", "difference")
+METRICS, SOURCES = ("accuracy", "f1"), ("out_of_fold", "test")
+FIGURES = tuple(f"{source} {metric}" for source in SOURCES for metric in METRICS)
 Row = tuple[str, str]  # a text and its label
 
 
@@ -90,48 +85,24 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def stated(run: Path) -> dict[str, Any]:
-    """What metrics.json of the run's winner states of the test rows.
+    """What metrics.json of the run's winner states: a figure and "NAME interval" for each FIGURE.
 
-    A figure and NAME_interval for each of FIGURES; None where the run does not state it.
+    None where the run does not state it.
     """
-    test = read_metrics(RunFolder(run).best).get("test") or {}
-    keys = [key for name in FIGURES for key in (name, f"{name}_interval")]
-    return {key: test.get(key) for key in keys}
+    metrics = read_metrics(RunFolder(run).best)
+    found: dict[str, Any] = {}
+    for source in SOURCES:
+        known = metrics.get(source) or {}
+        for metric in METRICS:
+            found[f"{source} {metric}"] = known.get(metric)
+            found[f"{source} {metric} interval"] = known.get(f"{metric}_interval")
+    return found
 
 
-def true(run: Path, rest: Path) -> dict[str, float | None]:
-    """FIGURES of the run's winner on the file `rest`, as if it were all texts there are."""
-    ours = evaluate_files(load_artifact(RunFolder(run).best), [rest], "text", "label")["metrics"]
-    found: dict[str, float | None] = {name: ours[name] for name in ("accuracy", "f1")}
-    with TemporaryDirectory() as folder:
-        baseline = baseline_of(run, Path(folder) / "baseline")
-        if baseline is None:
-            return found | {"difference": None}
-        theirs = evaluate_files(baseline, [rest], "text", "label")["metrics"]
-    return found | {"difference": ours["accuracy"] - theirs["accuracy"]}
-
-
-def baseline_of(path: Path, to: Path) -> Artifact | None:
-    """The network that the winner's difference is to; None where the winner is the baseline."""
-    run = RunFolder(path)
-    space = load_space(str(run.space))
-    search, confirmation = (read_study(run.journal, name) for name in (SEARCH, CONFIRMATION))
-    if search is None or confirmation is None:
-        return None
-    candidates = choose_candidates(space, search, former_winner(confirmation))
-    ranked = rank_candidates(candidates, confirmation, space.objective)
-    other = next((candidate for candidate in ranked[1:] if candidate.baseline), None)
-    if other is None:
-        return None
-    network = next(of_candidate(run, space, other, confirmation))
-    save_artifact(
-        to,
-        weights=load_weights(network.folder, network.report["step"]),
-        config=network.config,
-        prepared=load_prepared(path.parent / "prepared"),
-        metrics={"val": network.val},
-    )
-    return load_artifact(to)
+def true(run: Path, rest: Path) -> dict[str, float]:
+    """Of each FIGURE what best/ reaches on the file `rest`, as if it were all texts there are."""
+    found = evaluate_files(load_artifact(RunFolder(run).best), [rest], "text", "label")["metrics"]
+    return {f"{source} {metric}": found[metric] for source in SOURCES for metric in METRICS}
 
 
 def report(repeats: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
@@ -141,13 +112,15 @@ def report(repeats: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
         "| --- | ---: | ---: | ---: |",
     ]
     for name in FIGURES:
-        both = [(r["stated"], r["true"][name]) for r in repeats if r["true"][name] is not None]
-        known = [(s[name], s[f"{name}_interval"], t) for s, t in both if s[name] is not None]
+        both = [(r["stated"], r["true"][name]) for r in repeats]
+        known = [(s[name], s[f"{name} interval"], t) for s, t in both if s[name] is not None]
         if not known:
             lines.append(f"| {name} | 0 | not stated | not stated |")
             continue
         mean, _, half = mean_interval([value - truth for value, _, truth in known])
-        ends = [(*interval, truth) for _, interval, truth in known if interval is not None]
+        ends = [
+            (*interval, truth) for _, interval, truth in known if interval and None not in interval
+        ]
         holds = "not stated"
         if ends:
             held = sum(low <= truth <= high for low, high, truth in ends)

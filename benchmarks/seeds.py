@@ -16,6 +16,7 @@ import pandas as pd
 from machine import described
 
 from lstmcls.cli import BadInput
+from lstmcls.model_card import confirmed_candidates
 from tune import load_run
 from tune.sittings import starts
 
@@ -34,11 +35,10 @@ def row(folder: Path, reach: list[float]) -> Row:
         raise BadInput(f"{folder}: its winner is not confirmed")
     metric = metrics["objective"].removeprefix("val_")
     search = run.reports[run.reports.study == "search"]
-    winner = next(c for c in metrics["confirmation"] if c["trial"] == metrics["trial"])
+    winner = next(c for c in confirmed_candidates(metrics) if c["trial"] == metrics["trial"])
     found = {
         "trials": float(search.trial.nunique()),
-        "confirmed": winner["mean"],
-        "its deviation": winner["deviation"],
+        "confirmed": winner["value"],
         "linear": metrics.get("linear", {}).get(metric, math.nan),
         "test accuracy": metrics["test"]["accuracy"],
     }

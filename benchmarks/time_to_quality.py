@@ -8,7 +8,7 @@ kept in FOLDER, and the same command goes on with the rest; `--draw FOLDER` only
 
 The peers (benchmarks/peers/) search the ranges of search_spaces/full.yaml, as far as each tool can
 say them. `lstm_tune` is full.yaml without its enqueued points, its n-grams and its confirmation,
-which no peer has; `as_shipped` is full.yaml itself: the confirmation takes the last 40 % of the
+which no peer has; `as_shipped` is full.yaml itself: the confirmation takes half of the
 time, and its runs do not count here. A best value is the best of many looks at one validation
 split, so it flatters them all, and most the one that looked most often: the table says how often.
 """
