@@ -224,6 +224,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.text or options.label:
             raise BadInput("--text and --label are for files; a prepared folder has no columns")
         split = options.split or "test"
+        if split in trained_splits(artifact.metrics):
+            print(
+                f"{folders[0]}: the model was trained on its split {split}, so that these figures "
+                "are too good; --split test tells what to expect",
+                file=sys.stderr,
+            )
         result = evaluate_prepared(artifact, folders[0], split)
         data = f"{folders[0]}, split {split}"
     else:
@@ -240,6 +246,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _show(result, artifact.labels, data)
     return OK
+
+
+def trained_splits(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """The splits with rows that a model's weights were fitted on."""
+    both = {"out_of_fold", "trained_on", "divided_anew"} & metrics.keys()
+    return ("train", "val") if both else ("train",)
 
 
 def _recorded(folder: Path) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class Session:
         self.run, self.space = run, space
         self.folds = search_folds(prepared, space.seed)
         splits = {"train": self.folds.train(0), "val": self.folds.held_out(0)}
+        self._divided_anew = len(splits["val"]) != len(prepared.splits["val"])
         self.prepared = dataclasses.replace(prepared, splits=splits)
         self.share, self.display, self.trackers, self.mirror = share, display, trackers, mirror
         self.search = open_study(run.journal, SEARCH, space.objective)
@@ -149,6 +150,8 @@ class Session:
         self.display.note("the winner is written")
         found = winner.with_weights([found, *winners], self.display.note) or found
         extra: dict[str, Any] = {"objective": self.space.objective.metric, "level": LEVEL}
+        if self._divided_anew:
+            extra["divided_anew"] = True  # the val split is no longer what judged the winner
         winner.write_best_config(self.run, found, extra)
         winner.export(self.run, found, self.prepared, self.share, extra)
         linear: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from lstmcls.artifact import load_artifact
 from lstmcls.cli import BadInput
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared, load_prepared
-from lstmcls.evaluate import evaluate_files, evaluate_prepared, main
+from lstmcls.evaluate import evaluate_files, evaluate_prepared, main, trained_splits
 from lstmcls.prepare import prepare
 from lstmcls.train import train
 
@@ -242,3 +242,18 @@ def test_a_file_without_a_usable_row(trained: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "empty.csv", [("", "pos"), ("good", "")])
     with pytest.raises(BadInput, match="no row has both a text and a label"):
         main([str(trained), str(path)])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "splits"),
+    [
+        ({"val": {}}, ("train",)),
+        ({"val": {}, "divided_anew": True}, ("train", "val")),
+        ({"out_of_fold": {}}, ("train", "val")),
+        ({"trained_on": 9}, ("train", "val")),
+    ],
+)
+def test_the_splits_that_a_model_was_trained_on_are_known(
+    metrics: dict[str, Any], splits: tuple[str, ...]
+) -> None:
+    assert trained_splits(metrics) == splits
