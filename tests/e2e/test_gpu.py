@@ -35,7 +35,7 @@ def test_trials_share_the_gpu_and_the_winner_works_anywhere(
         fixed={"ngrams": 2, "epochs": 2},
         space={"variant": {"categorical": ["improved", "plain"]}},
         resources=AUTO,
-        confirm={"top": 1, "seeds": 2},
+        confirm={"top": 1, "folds": 2},
     )
     driver = search(tmp_path, "--space", space, "--out", "run")
     assert driver.process.returncode == 0, driver.err

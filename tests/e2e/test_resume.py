@@ -170,7 +170,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
         prepared_folder,
         fixed={"variant": "plain"},
         budget={"trials": 2},
-        confirm={"top": 1, "seeds": 2},
+        confirm={"top": 1, "folds": 3},
     )
     run = tmp_path / "run"
     driver = Driver(tmp_path, "--space", space, "--out", run)
@@ -181,7 +181,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert second.process.returncode == 2
     assert "another search is writing here" in second.err
     driver.until_said("confirmation begins")
-    driver.until(lambda: _states(run, CONFIRMATION) & {TrialState.RUNNING}, "a run on a fresh seed")
+    driver.until(lambda: _states(run, CONFIRMATION) & {TrialState.RUNNING}, "a run on a fold")
     driver.signal(signal.SIGTERM)
     assert driver.wait() == 130, driver.err
     check_interrupted(driver, run)
@@ -193,7 +193,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert [facts(t) for t in trials(run)][:2] == finished
     assert len(trials(run)) == 4
     assert not unfinished(run)
-    assert "confirmed on fresh seeds" in longer.out
+    assert "out of fold, accuracy of single networks" in longer.out
     less = search(tmp_path, "--resume", run, "--trials", 3)
     assert less.process.returncode == 2
     assert "--trials 3: counts all trials of the run, and 4 have begun" in less.err

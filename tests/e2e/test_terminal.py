@@ -26,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert r"\u597d" in done.stdout
     fixed = {"epochs": 1, "first_report": 0.5}
-    confirm = {"top": 1, "seeds": 1}
+    confirm = {"top": 1, "folds": 2}
     write_space(
         place / "spaß.yaml", place / "数据", fixed=fixed, budget={"trials": 2}, confirm=confirm
     )
