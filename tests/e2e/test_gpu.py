@@ -19,7 +19,6 @@ from lstmcls.artifact import load_artifact
 from lstmcls.config import TrainConfig
 from lstmcls.dataset import Prepared
 from lstmcls.fit import TrainingState, fit
-from lstmcls.model import class_probabilities
 from lstmcls.prepare import prepare
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
@@ -43,9 +42,10 @@ def test_trials_share_the_gpu_and_the_winner_works_anywhere(
     assert states <= {TrialState.COMPLETE, TrialState.PRUNED}, driver.err
     best = tmp_path / "run/best"
     assert json.loads((best / "metrics.json").read_text())["device"] == "cuda"
-    model, rows = load_artifact(best).model, prepared.splits["val"]
-    on_cpu = class_probabilities(model.cpu(), rows.on("cpu"))
-    on_gpu = class_probabilities(model.cuda(), rows.on("cuda"))
+    rows = prepared.splits["val"]
+    on_cpu, on_gpu = (
+        load_artifact(best, device).row_probabilities(rows) for device in ("cpu", "cuda")
+    )
     np.testing.assert_allclose(on_cpu, on_gpu, atol=5e-3)
 
 

@@ -27,6 +27,7 @@ from optuna.trial import TrialState
 
 from lstmcls.artifact import load_artifact
 from lstmcls.evaluate import evaluate_prepared
+from lstmcls.metrics import METRICS
 from tune.scheduler import StudyASHA, replay
 from tune.space import load_space
 from tune.study import CONFIRMATION, SEARCH, open_study
@@ -126,16 +127,18 @@ def _check_rungs(run: Path) -> None:
 def test_one_at_a_time_goes_on_as_if_never_interrupted(
     prepared_folder: Path, tmp_path: Path
 ) -> None:
+    """Killed among the trials, and again among the runs on folds."""
     space = write_space(
         tmp_path / "s.yaml",
         prepared_folder,
         resources={"concurrency": 1},
         fixed={"epochs": 6, "variant": "plain", "padding": "counted"},
+        budget={"trials": 4},
+        confirm={"top": 1, "folds": 3},
     )
     whole = search(tmp_path, "--space", space, "--out", "whole", "--quiet")
     assert whole.process.returncode == 0, whole.err
     assert whole.err == ""
-    _check_winner(tmp_path / "whole", prepared_folder)
     run = tmp_path / "cut"
     driver = Driver(tmp_path, "--space", space, "--out", run)
     driver.until(lambda: reports(run) > 8, "the eighth report")
@@ -143,21 +146,36 @@ def test_one_at_a_time_goes_on_as_if_never_interrupted(
     driver.process.wait(HANG)
     with open(run / "study.journal", "ab") as journal:  # and its last line cut short
         journal.write(b'{"op_code":5,"worker_id":"x","trial_id"')
-    resumed = search(tmp_path, "--resume", run)
-    assert resumed.process.returncode == 0, resumed.err
+    resumed = Driver(tmp_path, "--resume", run)
+    resumed.until_said("confirmation begins")
+    resumed.until(lambda: any(t.intermediate_values for t in trials(run, CONFIRMATION)), "a report")
+    _kill(resumed, "all")
+    resumed.process.wait(HANG)
     assert "was dropped" in resumed.err
-    assert [facts(t) for t in trials(run)] == [facts(t) for t in trials(tmp_path / "whole")]
-    assert len(trials(run)) == 6
+    assert unfinished(run, CONFIRMATION)
+    last = search(tmp_path, "--resume", run)
+    assert last.process.returncode == 0, last.err
+    for study, count in ((SEARCH, 4), (CONFIRMATION, 3)):
+        found, wanted = (trials(folder, study) for folder in (run, tmp_path / "whole"))
+        assert [facts(t) for t in found] == [facts(t) for t in wanted]
+        assert len(found) == count
     tables = [pd.read_parquet(folder / "trials.parquet") for folder in (run, tmp_path / "whole")]
     when = ["seconds", "started", "ended"]
     pd.testing.assert_frame_equal(*(table.drop(columns=when) for table in tables))
+    exported = [_check_winner(folder, prepared_folder) for folder in (run, tmp_path / "whole")]
+    assert exported[0] == exported[1]
 
 
-def _check_winner(run: Path, data: Path) -> None:
-    """A winner that draws random states gives the recorded numbers once more."""
+def _check_winner(run: Path, data: Path) -> dict[str, Any]:
+    """A winner that draws random states gives the recorded numbers once more; all but its times."""
     winner = load_artifact(run / "best")
     assert not winner.config.zero_state
-    assert evaluate_prepared(winner, data, "val")["metrics"] == winner.metrics["val"]
+    split = "test" if "test" in winner.metrics else "val"
+    recorded = winner.metrics[split]
+    again = evaluate_prepared(winner, data, split)["metrics"]
+    assert again == {name: recorded[name] for name in METRICS}
+    recorded.pop("texts_per_second", None)
+    return winner.metrics
 
 
 def _states(run: Path, study: str) -> set[TrialState]:
