@@ -29,6 +29,7 @@ from lstmcls.metrics import confusion
 from lstmcls.prepare import prepare
 from lstmcls.tokenizer import load_tokenizer
 from tune.confirm import choose_candidates, confirmation_points, enqueue_points
+from tune.data import search_folds
 from tune.report import cost, curves, importance, mistakes, winner
 from tune.report.document import try_report, write_report
 from tune.report.parallel import place
@@ -414,8 +415,10 @@ def with_best(folder: Path, trained: Path, prepared_folder: Path) -> Record:
 
 
 def test_mistakes_are_those_on_validation_data(with_best: Record, prepared_folder: Path) -> None:
+    """On those that chose the winner, which are more than the val split has."""
     artifact = load_artifact(with_best.run.best)
-    val = load_prepared(prepared_folder, ("val",)).splits["val"]
+    val = search_folds(load_prepared(prepared_folder), with_best.space.seed).held_out(0)
+    assert len(val) == 120
     matrix = confusion(artifact.row_probabilities(val), val.labels)
     wrong = matrix[0][1] + matrix[1][0]
     section = mistakes.section(with_best)
@@ -443,6 +446,12 @@ def test_of_a_confirmed_winner_they_are_those_on_test_data(
     assert f"Of the {wrong} mistakes on {len(test)} test texts." in section
     assert f"Of {len(test)} test texts {len(test) - wrong} are classified rightly" in section
     assert "validation" not in section
+
+
+def test_those_of_an_earlier_version_are_of_the_val_split(with_best: Record) -> None:
+    path = with_best.run.best / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}), encoding="utf-8")
+    assert "Of 40 validation texts " in mistakes.section(with_best)
 
 
 def test_the_matrix_of_the_test_is_the_recorded_one(with_best: Record) -> None:

@@ -1,6 +1,6 @@
 """Where the winner errs: its confusion matrix, and the mistakes that it was surest of.
 
-Texts are of the validation split: test data is looked at once, when the winner is confirmed.
+Texts are those that chose the winner or, of a confirmed one, those of the test split.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from lstmcls.artifact import Artifact, load_artifact, trained_on
 from lstmcls.cli import BadInput
-from lstmcls.dataset import TokenDataset
+from lstmcls.dataset import Prepared, TokenDataset
 from lstmcls.evaluate import matching_split
 from lstmcls.metrics import confusion
+from tune.data import search_folds
 from tune.report.page import (
     escaped,
     figure_html,
@@ -33,6 +34,7 @@ CHARACTERS = 600  # of a text
 READABLE = 12  # classes, up to which each cell of the matrix shows its count
 DRAWN = 100  # classes, up to which there is a matrix
 NAME = 18  # characters of a class's name on an axis
+FOLDS_FORMAT = 2  # of an artifact: before that the val split chose the winner
 
 
 def section(record: Record) -> str:
@@ -46,17 +48,32 @@ def section(record: Record) -> str:
     matrix = (record.metrics.get("test") or {}).get("confusion")
     parts = [] if matrix is None else _matrix(matrix, artifact.labels, "test")
     # The networks of a confirmed winner were trained on all rows but the test split.
-    name = "test" if "out_of_fold" in record.metrics else "val"
+    split = "test" if "out_of_fold" in record.metrics else "validation"
     try:
-        rows = matching_split(artifact, Path(str(record.space.data)), name)
+        rows = _rows(artifact, record, split)
     except BadInput as fault:
         parts.append(note_html(f"No texts can be shown: {fault}"))
         return section_html(title, *parts)
     probabilities = artifact.row_probabilities(rows)
-    split = "test" if name == "test" else "validation"
     if matrix is None:
         parts += _matrix(confusion(probabilities, rows.labels), artifact.labels, split)
     return section_html(title, *parts, *_mistakes(artifact, rows, probabilities, split))
+
+
+def _rows(artifact: Artifact, record: Record, split: str) -> TokenDataset:
+    """The rows of `split`; of "validation" those that chose the winner.
+
+    Raises:
+        BadInput: the data is gone or is of another kind than the winner's.
+    """
+    data = Path(str(record.space.data))
+    if split == "test":
+        return matching_split(artifact, data, "test")
+    val = matching_split(artifact, data, "val")
+    if artifact.metrics.get("format", 0) < FOLDS_FORMAT:
+        return val
+    splits = {"train": matching_split(artifact, data, "train"), "val": val}
+    return search_folds(Prepared(data, {}, splits), record.space.seed).held_out(0)
 
 
 def _matrix(matrix: list[list[int]], labels: Sequence[str], split: str) -> list[str]:
