@@ -26,8 +26,10 @@ from driving import (
 from optuna.trial import TrialState
 
 from lstmcls.artifact import load_artifact
+from lstmcls.dataset import load_prepared
 from lstmcls.evaluate import evaluate_prepared
-from lstmcls.metrics import METRICS
+from lstmcls.metrics import METRICS, classification_metrics
+from tune.data import search_folds
 from tune.scheduler import StudyASHA, replay
 from tune.space import load_space
 from tune.study import CONFIRMATION, SEARCH, open_study
@@ -170,9 +172,13 @@ def _check_winner(run: Path, data: Path) -> dict[str, Any]:
     """A winner that draws random states gives the recorded numbers once more; all but its times."""
     winner = load_artifact(run / "best")
     assert not winner.config.zero_state
-    split = "test" if "test" in winner.metrics else "val"
-    recorded = winner.metrics[split]
-    again = evaluate_prepared(winner, data, split)["metrics"]
+    if recorded := winner.metrics.get("test"):
+        again = evaluate_prepared(winner, data, "test")["metrics"]
+    else:
+        recorded = winner.metrics["val"]
+        rows = search_folds(load_prepared(data), load_space(str(run / "space.yaml")).seed)
+        judged = rows.held_out(0)
+        again = classification_metrics(winner.row_probabilities(judged), judged.labels)
     assert again == {name: recorded[name] for name in METRICS}
     recorded.pop("texts_per_second", None)
     return winner.metrics
