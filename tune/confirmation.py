@@ -65,6 +65,7 @@ class Confirmation:
         chosen = confirm.choose_candidates(self.space, self.search, self._former)
         if not chosen:
             return False
+        chosen = self._quick_enough_first(chosen, seconds)
         planned = plan(
             self.rows.size,
             [self._seconds(candidate) for candidate in chosen],
@@ -192,6 +193,20 @@ class Confirmation:
         if not best:
             return 0.0
         return least_seconds(self._seconds(best[0]), self.share.concurrency)
+
+    def _quick_enough_first(
+        self, chosen: list[Candidate], seconds: float | None
+    ) -> list[Candidate]:
+        """Those first that can be trained on enough folds in time, best first."""
+        if seconds is None:
+            return chosen
+        slots = self.share.concurrency
+        late = [c for c in chosen if least_seconds(self._seconds(c), slots) > seconds]
+        if len(late) == len(chosen):
+            return chosen
+        for candidate in late:
+            self.note(f"trial {candidate.trial} takes too long to be confirmed in the minutes left")
+        return [c for c in chosen if c not in late] + late
 
     def _seconds(self, candidate: Candidate) -> float:
         """That training takes on all rows, by what the search's trial took."""
