@@ -175,6 +175,17 @@ def test_who_has_begun_stays_however_short_the_time(ended: Ended) -> None:
     assert [c.trial for c in ended.begun(seconds=0.0, over=True).candidates] == [2, 1, 0]
 
 
+def test_who_can_be_confirmed_in_time_begins(folder: Path, prepared: Prepared) -> None:
+    ended = Ended(folder, prepared, confirm={"top": 4, "folds": FOLDS})
+    quick = finished(ended.search, ended.space.suggest, [0.65, 0.6])  # the best after one epoch
+    assert [c.trial for c in ended.begun().candidates] == [2, 1, quick.number, 0]
+    # Three folds of two epochs take 13.5 s, of one epoch 11.8 s.
+    assert ended.begun(seconds=12.5).candidates[0].trial == quick.number
+    assert "trial 2 takes too long to be confirmed in the minutes left" in ended.notes
+    assert ended.begun(seconds=11.0).candidates[0].trial == 2  # none can: the best
+
+
+
 def test_the_winner_of_the_folds_is_exported_with_its_figures(ended: Ended) -> None:
     """Not the best of the search: trial 1 is right where its networks were not trained."""
     ended.fold_runs(better=1)
