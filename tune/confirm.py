@@ -28,7 +28,9 @@ LOOKED = "looked_at_test"  # [trial, networks] of each winner that was judged on
 LAST = "last_winner"  # the one of them in best/: an earlier winner may return
 FOLDS = "folds"  # into how many the rows are divided
 OVERTAKEN = "overtaken by a longer search"
-BEHIND, UNSTABLE = "behind", "another fold failed"  # why a candidate left the race
+# Why a candidate left the race: for good, or until there are more minutes.
+BEHIND, UNSTABLE = "clearly behind", "another fold failed"
+NO_TIME = "behind, and the minutes suffice for fewer candidates"
 
 Point = dict[str, int | float]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.trial import TrialState
 
 from lstmcls.calibration import best_offsets
 from lstmcls.dataset import Prepared
@@ -113,12 +114,15 @@ class Confirmation:
     def begin_linear(self, seconds: float | None) -> None:
         """Train the linear model before the networks and beside them; `seconds` are left.
 
-        Where it fails there is none, which must not cost the winner.
+        Where runs have finished it takes what it needs: without it a winner that had it would be
+        worse. Where it fails there is none, which must not cost the winner.
         """
         if len(np.unique(self.folds.rows.labels)) < 2:
             return
         self.note("a linear model is trained on the same folds; Ctrl-C leaves it out")
         share, classes = self.share, len(self.prepared.labels)
+        if self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            seconds = None
         with self._left_out():
             pending = PendingLinear(
                 self.folds, self.count, classes, share.cpu, share.concurrency, seconds

@@ -135,7 +135,8 @@ def stored_frame(frame: pd.DataFrame, text: str | None = None, label: str | None
 
 def remarks(prepared: Prepared, space: SearchSpace, share: Share) -> Iterator[str]:
     """What the data make of the search that a user may want to change first, a line each."""
-    train, rows = prepared.splits["train"], len(prepared.splits["val"])
+    train = prepared.splits["train"]
+    rows = len(search_folds(prepared, space.seed).held_out(0))
     shares = np.bincount(train.labels) / len(train)
     if space.objective.metric == "val_accuracy" and shares.max() > LARGEST:
         label = prepared.labels[shares.argmax()]

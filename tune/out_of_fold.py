@@ -160,6 +160,7 @@ class Race:
         self.study, self.candidates, self.points = study, candidates, points
         self.found, self.note, self.seconds = found, note, seconds
         self.folds = len({point["fold"] for point in points})
+        self._no_time: set[int] = set()
         self._ended = -1
 
     def update(self) -> None:
@@ -173,18 +174,19 @@ class Race:
             if candidate.left and not candidate.left.startswith(confirm.BEHIND):
                 why = f"{confirm.UNSTABLE}: {candidate.left}"
                 confirm.drop(self.study, candidate.trial, TrialState.FAIL, why)
-        racing = [c for c in now if not c.left]
+        racing = [c for c in now if not c.left and c.trial not in self._no_time]
         common = common_folds(racing)
         if len(racing) < 2 or len(common) < 2 or not self._all_known(racing, common):
             return
         racing.sort(key=lambda c: (self.found.cost(c, common), c.trial))
         behind = self._behind(racing, common)
         for candidate in behind:
-            self._drop(candidate, f"{confirm.BEHIND}: clearly, after {len(common)} folds")
+            self._drop(candidate, f"{confirm.BEHIND} after {len(common)} folds")
         racing = [c for c in racing if c not in behind]
         while len(racing) > 1 and self._takes(racing) > self.seconds():
-            why = f"{confirm.BEHIND} after {len(common)} folds, and the minutes suffice for fewer"
-            self._drop(racing.pop(), why)
+            last = racing.pop()
+            self._no_time.add(last.trial)
+            self._drop(last, confirm.NO_TIME)
 
     def _drop(self, candidate: Candidate, why: str) -> None:
         if confirm.drop(self.study, candidate.trial, TrialState.PRUNED, why):

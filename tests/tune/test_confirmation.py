@@ -185,7 +185,6 @@ def test_who_can_be_confirmed_in_time_begins(folder: Path, prepared: Prepared) -
     assert ended.begun(seconds=11.0).candidates[0].trial == 2  # none can: the best
 
 
-
 def test_the_winner_of_the_folds_is_exported_with_its_figures(ended: Ended) -> None:
     """Not the best of the search: trial 1 is right where its networks were not trained."""
     ended.fold_runs(better=1)
@@ -285,12 +284,12 @@ def test_a_bettered_baseline_alone_confirms_nothing(ended: Ended) -> None:
 
 def test_who_left_the_race_is_named_and_not_exported(ended: Ended) -> None:
     ended.fold_runs(better=1, runs=6)
-    drop(ended.study, 2, TrialState.PRUNED, f"{BEHIND}: clearly, after 2 folds")
+    drop(ended.study, 2, TrialState.PRUNED, f"{BEHIND} after 2 folds")
     for _ in range(2):
         ended.fold_run(better=1)
     outcome, _ = ended.conduct()
     left = {c["trial"]: (c["folds"], c["left"]) for c in outcome.candidates}
-    assert left == {1: (3, ""), 0: (3, ""), 2: (2, "behind: clearly, after 2 folds")}
+    assert left == {1: (3, ""), 0: (3, ""), 2: (2, "clearly behind after 2 folds")}
     metrics = read_metrics(ended.run.best)
     assert "2" not in metrics["out_of_fold"]["members"]
 
@@ -332,7 +331,7 @@ def test_a_baseline_that_won_the_race_is_exported_and_compared_with_nothing(
     """It is no figure of a former session: its rivals ran, and were behind."""
     ended.fold_runs(better=0, runs=6)
     for number in (1, 2):
-        drop(ended.study, number, TrialState.PRUNED, f"{BEHIND}: clearly, after 2 folds")
+        drop(ended.study, number, TrialState.PRUNED, f"{BEHIND} after 2 folds")
     ended.fold_run(better=0)
     outcome, _ = ended.conduct()
     assert isinstance(outcome.winner, Bag)

@@ -230,7 +230,7 @@ def test_no_such_data_at_a_uri(home: Path, away: Store) -> None:
 
 
 def test_what_the_data_make_of_a_search_is_said(prepared: Prepared) -> None:
-    few = "on 40 validation rows an accuracy is known to ±0.16 only"
+    few = "on 120 validation rows an accuracy is known to ±0.09 only"
     space = small_space()
     (said,) = remarks(prepared, space, CPU)  # balanced, and no text is cut
     assert said.startswith(few)

@@ -11,7 +11,7 @@ from fakes import in_memory
 from fold_runs import FOLDS, ROWS, Field
 from optuna.trial import TrialState
 
-from tune.confirm import BEHIND, UNSTABLE, point
+from tune.confirm import BEHIND, UNSTABLE, enqueue_points, point
 from tune.out_of_fold import common_folds, in_the_race, rank, summary
 
 folder = pytest.fixture(in_memory)
@@ -248,3 +248,5 @@ def test_where_the_time_is_short_the_leaders_have_it(
     assert field.waiting() == stay
     assert all("the minutes suffice for fewer" in note for note in field.notes)
     assert len(field.notes) == 3 - len(stay)
+    enqueue_points(field.study, field.points)  # a session with more minutes
+    assert field.waiting() == {0, 1, 2}
