@@ -221,6 +221,11 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     less = search(tmp_path, "--resume", run, "--trials", 3)
     assert less.process.returncode == 2
     assert "--trials 3: counts all trials of the run, and 4 have begun" in less.err
+    again = search(tmp_path, "--resume", run, "--tensorboard")
+    assert again.process.returncode == 0
+    assert "search: all of its 4 trials have run; a larger --trials goes on with it" in again.err
+    drawn = {path.parent.name for path in run.glob("tensorboard/*/events.*")}
+    assert {"search-0003", "confirmation-0001"} <= drawn  # a tracker is told of both studies
     narrow = write_space(
         tmp_path / "narrow.yaml",
         prepared_folder,
@@ -239,12 +244,9 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert best > 0
     _check_winner(tmp_path / "warm", prepared_folder)
     confirmed = (run / "best" / "metrics.json").read_text(encoding="utf-8")
-    cut = Driver(tmp_path, "--resume", run, "--trials", 50, "--tensorboard")
+    cut = Driver(tmp_path, "--resume", run, "--trials", 50)
     cut.until_said("trial 4 epoch")
     cut.signal(signal.SIGINT)
     assert cut.wait() == 130, cut.err
     assert "best/ keeps the winner that was confirmed before" in cut.err
     assert (run / "best" / "metrics.json").read_text(encoding="utf-8") == confirmed
-    drawn = {path.parent.name for path in run.glob("tensorboard/*/events.*")}
-    # A tracker is told of both studies, and of what was there before it.
-    assert {"search-0003", "search-0004", "confirmation-0001"} <= drawn
