@@ -190,9 +190,14 @@ def network_of(
 def log_probabilities(
     classifier: LSTMClassifier | LinearModel, data: TokenDataset, max_length: int
 ) -> NDArray[np.float32]:
-    """log P(class) [rows, classes] of every row, none of them infinite."""
-    if isinstance(classifier, LinearModel):
-        return classifier.logits(data)
+    """log P(class) [rows, classes] of every row, none of them infinite; there may be no row."""
+    linear = classifier if isinstance(classifier, LinearModel) else None
+    if not len(data):
+        bias = classifier.bias if isinstance(classifier, LinearModel) else classifier.head.bias
+        return np.zeros((0, len(bias)), np.float32)
+    if linear is not None:
+        return linear.logits(data)
+    assert isinstance(classifier, LSTMClassifier)
     return np.log(np.maximum(judged_rows(classifier, data, max_length), np.float32(SMALLEST)))
 
 

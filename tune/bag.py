@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from scipy.special import softmax
 
-from lstmcls.blend import SMALLEST_WEIGHT, Blend, choose_members
+from lstmcls.blend import SMALLEST_WEIGHT, Blend, blended, choose_members
 from lstmcls.calibration import (
     best_offsets,
     brier_score,
@@ -46,6 +46,21 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
+class Tested:
+    """What is said of rows of the test split by classifiers that were not trained on them.
+
+    Probabilities [rows, classes], of the baseline those of some rows alone.
+    """
+
+    rows: NDArray[np.int64]  # their numbers in the test split
+    labels: NDArray[np.int32]
+    ours: Floats
+    linear: Floats | None = None
+    baseline: Floats | None = None
+    of_baseline: NDArray[np.bool_] | None = None  # [rows] those of the baseline
+
+
+@dataclass(frozen=True)
 class Bag:
     """The winner of a confirmation, ready to export."""
 
@@ -53,6 +68,8 @@ class Bag:
     ensemble: Ensemble
     figures: dict[str, Any]  # out of fold, for metrics.json
     per_class: dict[str, dict[str, float]]
+    folds: tuple[int, ...] = ()  # on which its members are compared
+    tested: Tested | None = None  # None: no network was trained on test rows, and all may judge
 
     @property
     def trial(self) -> int:
@@ -142,6 +159,7 @@ def make_bag(
     alone = softmax(said[str(winner.trial)], axis=1)
     figures |= {
         "folds": len(folds),
+        "trained_on_test": bool(found.folds.tested),
         "members": {name: round(weight, 4) for name, weight in weights.items()},
         "networks_alone": _calibration(alone, labels) | classification_metrics(alone, labels),
     }
@@ -152,7 +170,32 @@ def make_bag(
     ensemble = Ensemble(members, classifiers, tuple(offsets), prepared.max_length)
     figures["networks"] = ensemble.networks
     figures["bytes"] = sum(tensor.nbytes for tensor in ensemble.state_dict().values())
-    return Bag(winner, ensemble, figures, table)
+    tested = None
+    if found.folds.tested:
+        tested = _tested(found, finalists, linear and linear[0], folds, weights, offsets)
+    return Bag(winner, ensemble, figures, table, tuple(folds), tested)
+
+
+def _tested(
+    found: OutOfFold,
+    finalists: Sequence[Candidate],
+    linear: LinearFolds | None,
+    folds: Sequence[int],
+    weights: Mapping[str, float],
+    offsets: Sequence[float] | Floats,
+) -> Tested:
+    """The exported blend on the test rows of these folds, each by the networks without its fold."""
+    said: dict[str, Floats] = {str(c.trial): found.test_logs(c, folds) for c in finalists}
+    theirs = None
+    if linear is not None:
+        said[LINEAR] = theirs = linear.test_logs(folds)
+    total = blended(said, weights) + (np.asarray(offsets) if len(offsets) else 0.0)
+    return Tested(
+        np.concatenate([found.folds.origin[fold] for fold in folds]),
+        np.concatenate([found.folds.test(fold).labels for fold in folds]),
+        softmax(total, axis=1),
+        theirs,
+    )
 
 
 def _with_offsets(blend: Blend, labels: NDArray[Any], fold_of: NDArray[Any]) -> Floats:

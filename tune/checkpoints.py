@@ -30,7 +30,7 @@ SHARE = 0.05  # of a trial's time that writing checkpoints may take
 DIGEST = 32  # bytes at the end of the file
 LAG = timedelta(minutes=1)  # that the record in an object store may be behind: see mirror.py
 STATES, WEIGHTS = "[0-9]*.pt", "best-*.safetensors"
-HELD_OUT, LOGS = "held-out.safetensors", "log_probabilities"
+HELD_OUT, LOGS, TEST = "held-out.safetensors", "log_probabilities", "test"
 
 
 class NotShared(OSError):
@@ -115,9 +115,16 @@ class Checkpoints:
             if old not in kept and not recent:
                 self.folder.delete(old)
 
-    def save_held_out(self, log_probabilities: NDArray[np.float32]) -> None:
-        """Keep log P(class) [rows, classes] of the rows that the trial was not trained on."""
-        tensors = {LOGS: torch.from_numpy(np.ascontiguousarray(log_probabilities))}
+    def save_held_out(
+        self, log_probabilities: NDArray[np.float32], test: NDArray[np.float32] | None = None
+    ) -> None:
+        """Keep log P(class) [rows, classes] of the rows that the trial was not trained on.
+
+        `test`: of those of the test split, where there are any.
+        """
+        test = log_probabilities[:0] if test is None else test
+        arrays = {LOGS: log_probabilities, TEST: test}
+        tensors = {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in arrays.items()}
         self.folder.write(HELD_OUT, save(tensors))
 
     def has_weights(self, step: int) -> bool:
@@ -137,10 +144,10 @@ def load_weights(folder: Store, step: int) -> dict[str, Tensor]:
     return weights
 
 
-def load_held_out(folder: Store) -> NDArray[np.float32]:
-    """What `save_held_out` kept [rows, classes]."""
-    found: NDArray[np.float32] = load(folder.read(HELD_OUT))[LOGS].numpy()
-    return found
+def load_held_out(folder: Store) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What `save_held_out` kept, each [rows, classes]."""
+    found = load(folder.read(HELD_OUT))
+    return found[LOGS].numpy(), found[TEST].numpy()
 
 
 def _weights(step: int) -> str:

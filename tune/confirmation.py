@@ -10,21 +10,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
+from scipy.special import softmax
 
 from lstmcls.calibration import best_offsets
-from lstmcls.dataset import Prepared
+from lstmcls.dataset import Prepared, TokenDataset, load_prepared
 from lstmcls.ensemble import Ensemble
-from lstmcls.folds import Folds, divide
+from lstmcls.folds import Folds
 from lstmcls.linear import LinearModel
 from lstmcls.metrics import classification_metrics
 from tune import confirm
-from tune.bag import Bag, make_bag, networks_alone, with_networks
+from tune.bag import Bag, Tested, make_bag, networks_alone, with_networks
 from tune.confirm import Candidate
+from tune.data import confirmation_folds
 from tune.linear_folds import LinearFolds, PendingLinear
 from tune.out_of_fold import OutOfFold, Race, common_folds, in_the_race, rank, summary
 from tune.plan import USED, least_seconds, plan
@@ -68,7 +71,7 @@ class Confirmation:
             return False
         chosen = self._quick_enough_first(chosen, seconds)
         planned = plan(
-            self.rows.size,
+            self._all_rows,
             [self._seconds(candidate) for candidate in chosen],
             seconds,
             self.share.concurrency,
@@ -82,7 +85,8 @@ class Confirmation:
                 f"confirmation: {planned.candidates} of {len(chosen)} candidates begin, on "
                 f"{self.count} folds: the minutes suffice for no more"
             )
-        self.folds = divide(self.rows.rows.between(0, self.rows.size), self.count, self.space.seed)
+        pool = self.rows.rows.between(0, self.rows.size)
+        self.folds = confirmation_folds(pool, self.prepared, self.test, self.count, self.space.seed)
         # A former winner and its rivals have their runs already.
         ran = {t.params.get("candidate") for t in self.study.get_trials(deepcopy=False)}
         self.candidates += [c for c in chosen if c.trial in ran and c not in self.candidates]
@@ -90,6 +94,11 @@ class Confirmation:
         self.found = OutOfFold(self.folds, self.run.checkpoints, self.space.objective)
         confirm.drop_outdated(self.study, self.points)
         return True
+
+    @cached_property
+    def test(self) -> TokenDataset:
+        """The rows of the test split."""
+        return load_prepared(self.prepared.folder, ("test",)).splits["test"]
 
     @property
     def suggest(self) -> Suggest:
@@ -163,11 +172,43 @@ class Confirmation:
         bag = make_bag(finalists, networks, self.found, self.linear, self.prepared)
         self.summaries = [summary(c, self.found, self.count) for c in ranked]
         baseline = next((c for c in ranked if c.baseline), None)
-        alone = len(bag.figures["members"]) == 1
-        if baseline is not None and not (alone and bag.trial == baseline.trial):
+        if (
+            baseline is not None
+            and len(bag.figures["members"]) == 1
+            and bag.trial == baseline.trial
+        ):
+            baseline = None  # it is what is exported
+        if baseline is not None:
             mine = networks[baseline.trial]
             self.baseline = networks_alone(mine, self.prepared.max_length)
+        if bag.tested is not None:
+            bag = dataclasses.replace(bag, tested=self._beside(bag.tested, baseline, bag))
         return bag
+
+    def _beside(self, tested: Tested, baseline: Candidate | None, bag: Bag) -> Tested:
+        """`tested` with what the linear model and the baseline say of the same rows."""
+        if self.linear is not None and tested.linear is not None:
+            logs = tested.linear + self.linear_offsets()
+            tested = dataclasses.replace(tested, linear=softmax(logs, axis=1))
+        folds = [f for f in bag.folds if baseline is not None and f in baseline.runs]
+        if baseline is None or not folds:
+            return tested
+        sizes = [len(self.folds.origin[fold]) for fold in bag.folds]
+        of_baseline = np.repeat(np.isin(bag.folds, folds), sizes)
+        theirs = np.exp(self.found.test_logs(baseline, folds))
+        return dataclasses.replace(tested, baseline=theirs, of_baseline=of_baseline)
+
+    def on_all_test_rows(self, bag: Bag) -> Tested:
+        """What the exported ensemble and the others say of a test set that is no one's training."""
+        linear = baseline = None
+        if self.linear is not None:
+            linear = softmax(self.linear[1].logits(self.test) + self.linear_offsets(), axis=1)
+        if self.baseline is not None:
+            baseline = self.baseline.row_probabilities(self.test)
+        rows = np.arange(len(self.test))
+        ours = bag.ensemble.row_probabilities(self.test)
+        everyone = np.ones(len(rows), bool)
+        return Tested(rows, self.test.labels, ours, linear, baseline, everyone)
 
     def linear_figures(self) -> dict[str, Any]:
         """What the linear model reaches out of fold: the METRICS, `rows`, `strength`."""
@@ -190,6 +231,10 @@ class Confirmation:
         if self._former is not None or self.candidates[0].baseline:
             return False
         return all(candidate.baseline for candidate in ranked)
+
+    @property
+    def _all_rows(self) -> int:
+        return self.rows.size + int(self.prepared.info["rows"]["test"])
 
     def least_seconds(self) -> float:
         """What the fewest folds of the search's best trial so far need; 0 while there is none."""
@@ -218,7 +263,7 @@ class Confirmation:
         report = best_report(trial, self.space.objective)
         if report is None or not report["epoch"]:
             return 0.0
-        share = self.rows.size / max(1, len(self.rows.train(0)))
+        share = self._all_rows / max(1, len(self.rows.train(0)))
         return float(report["seconds"] / report["epoch"] * candidate.epochs * share)
 
     def tokens_only(self) -> Folds:

@@ -19,7 +19,7 @@ from pyarrow.fs import FileSelector, FileType, LocalFileSystem, copy_files
 from lstmcls.builtin import NAMES
 from lstmcls.cli import BadInput, nearest
 from lstmcls.columns import find_columns
-from lstmcls.dataset import Prepared, joined, read_info
+from lstmcls.dataset import Prepared, TokenDataset, joined, read_info
 from lstmcls.files import replacing, replacing_folder
 from lstmcls.folds import Folds, divide, one_split
 from lstmcls.prepare import OWN_FILES, VERSION, prepare
@@ -178,6 +178,18 @@ def search_folds(prepared: Prepared, seed: int) -> Folds:
     if len(val) >= rows // folds:
         return one_split(train, val)
     return divide(joined([train, val]), folds, seed, used=1)
+
+
+def confirmation_folds(
+    rows: TokenDataset, prepared: Prepared, test: TokenDataset, folds: int, seed: int
+) -> Folds:
+    """All rows divided anew: of train and val (`rows`), by which is chosen, and of `test`.
+
+    Test rows train the networks of the folds that they are not in, for all rows are worth having;
+    an official test set trains none.
+    """
+    official = len(prepared.info["split"]) == 2
+    return divide(rows, folds, seed, test=None if official else test)
 
 
 def data_digest(folder: Path) -> str:

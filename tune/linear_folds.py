@@ -15,6 +15,7 @@ import ray
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lstmcls.ensemble import log_probabilities
 from lstmcls.folds import Folds
 from lstmcls.linear import STRENGTHS, LinearModel, fit_linear, fit_linear_path
 from lstmcls.metrics import classification_metrics
@@ -33,6 +34,11 @@ class LinearFolds:
 
     strength: float
     held_out: tuple[Floats, ...]
+    test: tuple[Floats, ...] = ()  # of the test rows in these folds
+
+    def test_logs(self, folds: Sequence[int]) -> Floats:
+        """[rows, classes] of the test rows in these folds, one fold after the other."""
+        return np.concatenate([self.test[fold] for fold in folds])
 
     def logs(self, folds: Sequence[int]) -> Floats:
         """[rows, classes] of these folds' rows, one fold after the other."""
@@ -86,8 +92,9 @@ class PendingLinear:
 
     def result(self) -> tuple[LinearFolds, LinearModel]:
         """What it says out of fold, and the model of all rows; waits for them."""
-        held_out = LinearFolds(self.strength, tuple(ray.get(self._held_out)))
-        return held_out, LinearModel.of(ray.get(self._whole))
+        held_out, test = zip(*ray.get(self._held_out), strict=True)
+        said = LinearFolds(self.strength, held_out, test)
+        return said, LinearModel.of(ray.get(self._whole))
 
 
 def _losses(
@@ -103,9 +110,13 @@ def _losses(
     return losses, (time.monotonic() - started) / len(strengths)
 
 
-def _held_out(folds: Folds, fold: int, classes: int, strength: float) -> Floats:
-    """What the model without `fold` says of its rows."""
-    return fit_linear(folds.train(fold), classes, strength).logits(folds.held_out(fold))
+def _held_out(folds: Folds, fold: int, classes: int, strength: float) -> tuple[Floats, Floats]:
+    """What the model without `fold` says of its rows, and of those of the test split."""
+    model = fit_linear(folds.train(fold), classes, strength)
+    held_out, test = (
+        log_probabilities(model, rows, 0) for rows in (folds.held_out(fold), folds.test(fold))
+    )
+    return held_out, test
 
 
 def _whole_model(folds: Folds, classes: int, strength: float) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ class OutOfFold:
     folds: Folds
     checkpoints: Store
     objective: Objective
-    _known: dict[int, Floats] = field(default_factory=dict)
+    _known: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
 
     def read_all(
         self, candidates: Iterable[Candidate], note: Callable[[str], None]
@@ -55,7 +55,10 @@ class OutOfFold:
         ]
 
     def read(self, number: int, note: Callable[[str], None]) -> Floats | None:
-        """Of the run `number` [rows, classes]; None, after a `note`, where they are lost."""
+        """Of the run `number` [rows, classes]; None, after a `note`, where they are lost.
+
+        Of the rows by which is chosen; what it says of test rows stays for the end.
+        """
         if number not in self._known:
             try:
                 self._known[number] = load_held_out(
@@ -64,7 +67,7 @@ class OutOfFold:
             except (OSError, SafetensorError, KeyError) as error:
                 note(f"what run {number} of the confirmation said cannot be read ({error})")
                 return None
-        return self._known[number]
+        return self._known[number][0]
 
     def labels(self, folds: Sequence[int]) -> NDArray[np.int32]:
         """[rows] of these folds, one fold after the other."""
@@ -76,7 +79,11 @@ class OutOfFold:
 
     def logs(self, candidate: Candidate, folds: Sequence[int]) -> Floats:
         """[rows, classes] of the rows of `labels`, by the candidate's networks."""
-        return np.concatenate([self._known[candidate.runs[fold].number] for fold in folds])
+        return np.concatenate([self._known[candidate.runs[fold].number][0] for fold in folds])
+
+    def test_logs(self, candidate: Candidate, folds: Sequence[int]) -> Floats:
+        """[rows, classes] of the test rows in these folds, by the candidate's networks."""
+        return np.concatenate([self._known[candidate.runs[fold].number][1] for fold in folds])
 
     def value(self, candidate: Candidate, folds: Sequence[int]) -> tuple[float, float, float]:
         """(value, low, high) of the objective's metric over the rows of these folds."""

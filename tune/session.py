@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import optuna
+import torch
 from optuna.trial import TrialState
-from scipy.special import softmax
 
 from lstmcls.artifact import add_metrics
 from lstmcls.cli import RunFailed
@@ -167,16 +167,16 @@ class Session:
         self.display.note("the winner is judged on the test rows and written")
         objective, share = self.space.objective, self.share
         looks = winner.count_looks(self.confirmation, bag)
-        look = winner.look_at_test(
-            bag.ensemble, confirmation.baseline, self.prepared, share, objective
-        )
-        test = look.figures | {"looks": looks}
+        torch.set_num_threads(share.threads)
+        # The head of a cluster often has no GPU.
+        device = torch.device("cuda" if share.gpu and torch.cuda.is_available() else "cpu")
+        bag.ensemble.to(device)
+        tested = bag.tested or confirmation.on_all_test_rows(bag)
+        rate = winner.texts_per_second(bag.ensemble, confirmation.test)
+        test = winner.look_at_test(tested, objective) | {"looks": looks, "texts_per_second": rate}
         linear = confirmation.linear_figures()
-        if confirmation.linear is not None:
-            logs = confirmation.linear[1].logits(look.rows) + confirmation.linear_offsets()
-            reached = float((logs.argmax(axis=1) == look.rows.labels).mean())
-            compared = winner.differences(look, softmax(logs, axis=1))
-            linear["test"] = {"accuracy": reached, **compared}
+        if tested.linear is not None:
+            linear["test"] = winner.look_at_linear(tested, objective)
         extra: dict[str, Any] = {
             "objective": objective.metric,
             "level": LEVEL,

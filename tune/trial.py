@@ -147,8 +147,11 @@ def _train(spec: dict[str, Any], data: Folds, order: Order, device: str) -> None
         before = best.step
         if order.by_last:
             if keep := report.epoch == config.epochs:
-                logs = log_probabilities(state.judged, held_out, order.max_length)
-                checkpoints.save_held_out(logs)
+                said = [
+                    log_probabilities(state.judged, rows, order.max_length)
+                    for rows in (held_out, data.test(spec["fold"]))
+                ]
+                checkpoints.save_held_out(*said)
         elif report.step > spec["recorded"]:
             keep = best.saw(report)
         else:  # known to the study: what has been kept of it stays

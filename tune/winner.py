@@ -20,11 +20,11 @@ from lstmcls.artifact import read_metrics, save_artifact
 from lstmcls.calibration import brier_score, expected_calibration_error
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Prepared, TokenDataset, load_prepared
+from lstmcls.dataset import Prepared, TokenDataset
 from lstmcls.ensemble import Ensemble
 from lstmcls.files import replacing
 from lstmcls.metrics import METRICS, classification_metrics, confusion
-from tune.bag import Bag
+from tune.bag import Bag, Tested
 from tune.checkpoints import load_weights, trial_folder
 from tune.confirm import LAST, LOOKED
 from tune.intervals import newcombe_paired
@@ -34,6 +34,10 @@ from tune.run_folder import RunFolder
 from tune.space import Objective, SearchSpace
 from tune.store import Store
 from tune.study import SEARCH, ranked, reports_of
+
+MISTAKES = 10  # that a report shows
+TIMED = 300  # texts
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -229,69 +233,70 @@ def count_looks(confirmation: optuna.Study, bag: Bag) -> int:
     return len(looked)
 
 
-@dataclass(frozen=True)
-class TestLook:
-    """What the winner says of the test rows, and the figures of it for metrics.json."""
+def look_at_test(tested: Tested, objective: Objective) -> dict[str, Any]:
+    """The figures of the winner on test rows: the METRICS with their intervals, calibration.
 
-    __test__ = False  # for pytest: no test
-
-    rows: TokenDataset
-    probabilities: NDArray[np.float32]  # (rows, classes)
-    figures: dict[str, Any]
-    metric: str  # of METRICS: the objective's
-
-
-def look_at_test(
-    ensemble: Ensemble,
-    baseline: Ensemble | None,
-    prepared: Prepared,
-    share: Share,
-    objective: Objective,
-) -> TestLook:
-    """The winner on test data, for the only time: the METRICS, each with its interval, calibration.
-
-    With a baseline, also the difference of accuracies, paired by row.
+    Also the surest mistakes, and with a baseline the difference of accuracies, paired by row.
     """
-    test = load_prepared(prepared.folder, ("test",)).splits["test"]
-    torch.set_num_threads(share.threads)
-    # The head of a cluster often has no GPU.
-    device = torch.device("cuda" if share.gpu and torch.cuda.is_available() else "cpu")
-    started = time.perf_counter()
-    probabilities = ensemble.to(device).row_probabilities(test)
+    ours, labels = tested.ours, tested.labels
     found: dict[str, Any] = {
-        "rows": len(test),
-        "texts_per_second": round(len(test) / (time.perf_counter() - started), 1),
-        **classification_metrics(probabilities, test.labels),
-        "brier": brier_score(probabilities, test.labels),
-        "calibration_error": expected_calibration_error(probabilities, test.labels),
-        "confusion": confusion(probabilities, test.labels),
+        "rows": len(labels),
+        **classification_metrics(ours, labels),
+        "brier": brier_score(ours, labels),
+        "calibration_error": expected_calibration_error(ours, labels),
+        "confusion": confusion(ours, labels),
+        "mistakes": _mistakes(tested),
     }
     for metric in METRICS:
-        _, *interval = metric_interval(metric, probabilities, test.labels)
+        _, *interval = metric_interval(metric, ours, labels)
         found[f"{metric}_interval"] = interval
-    look = TestLook(test, probabilities, found, objective.metric.removeprefix("val_"))
-    if baseline is not None:
-        theirs = baseline.to(device).row_probabilities(test)
-        found["baseline_accuracy"] = float((theirs.argmax(axis=1) == test.labels).mean())
-        found |= differences(look, theirs)
-    return look
+    if tested.baseline is not None and tested.of_baseline is not None:
+        both, theirs = tested.of_baseline, tested.baseline
+        found["baseline_accuracy"] = float((theirs.argmax(axis=1) == labels[both]).mean())
+        found |= differences(ours[both], theirs, labels[both], objective)
+    return found
 
 
-def differences(look: TestLook, theirs: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """The winner's test accuracy minus that of `theirs` (rows, classes), with its interval.
+def look_at_linear(tested: Tested, objective: Objective) -> dict[str, Any]:
+    """The linear model on the same rows, and the winner's accuracy minus its."""
+    assert tested.linear is not None
+    reached = float((tested.linear.argmax(axis=1) == tested.labels).mean())
+    return {
+        "accuracy": reached,
+        **differences(tested.ours, tested.linear, tested.labels, objective),
+    }
+
+
+def _mistakes(tested: Tested) -> list[list[float]]:
+    """[number in the test split, class, probability] of the surest wrong predictions."""
+    predicted, surest = tested.ours.argmax(axis=1), tested.ours.max(axis=1)
+    wrong = np.flatnonzero(predicted != tested.labels)
+    order = wrong[np.argsort(-surest[wrong], kind="stable")][:MISTAKES]
+    return [[int(tested.rows[r]), int(predicted[r]), float(surest[r])] for r in order]
+
+
+def differences(
+    ours: Floats, theirs: Floats, labels: NDArray[Any], objective: Objective
+) -> dict[str, Any]:
+    """The accuracy of `ours` minus that of `theirs` (rows, classes), with its interval.
 
     And the same of the objective's metric, where that is another.
     """
-    labels = look.rows.labels
-    ours, others = (p.argmax(axis=1) == labels for p in (look.probabilities, theirs))
+    right, others = (p.argmax(axis=1) == labels for p in (ours, theirs))
     found = {
-        "difference": float(ours.mean() - others.mean()),
-        "difference_interval": newcombe_paired(ours, others),
+        "difference": float(right.mean() - others.mean()),
+        "difference_interval": newcombe_paired(right, others),
     }
-    if look.metric != "accuracy":
-        value, *interval = metric_difference(look.metric, look.probabilities, theirs, labels)
-        found |= {
-            f"{look.metric}_difference": value,
-            f"{look.metric}_difference_interval": interval,
-        }
+    metric = objective.metric.removeprefix("val_")
+    if metric != "accuracy":
+        value, *interval = metric_difference(metric, ours, theirs, labels)
+        found |= {f"{metric}_difference": value, f"{metric}_difference_interval": interval}
     return found
+
+
+def texts_per_second(ensemble: Ensemble, rows: TokenDataset) -> float:
+    """How fast the ensemble is here, by its first rows."""
+    few = rows.between(0, min(len(rows), TIMED))
+    started = time.perf_counter()
+    ensemble.row_probabilities(few)
+    return round(len(few) / (time.perf_counter() - started), 1)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -25,14 +26,18 @@ from driving import (
 )
 from optuna.trial import TrialState
 
-from lstmcls.artifact import load_artifact
+from lstmcls.artifact import Artifact, load_artifact
 from lstmcls.dataset import load_prepared
-from lstmcls.evaluate import evaluate_prepared
+from lstmcls.ensemble import Ensemble, log_probabilities
+from lstmcls.folds import Folds
+from lstmcls.linear import LinearModel
 from lstmcls.metrics import METRICS, classification_metrics
-from tune.data import search_folds
+from tune.checkpoints import load_held_out, trial_folder
+from tune.data import confirmation_folds, search_folds
+from tune.run_folder import RunFolder
 from tune.scheduler import StudyASHA, replay
-from tune.space import load_space
-from tune.study import CONFIRMATION, SEARCH, open_study
+from tune.space import SearchSpace, load_space
+from tune.study import CONFIRMATION, SEARCH, open_study, read_study
 
 KILLS = 10
 
@@ -169,19 +174,57 @@ def test_one_at_a_time_goes_on_as_if_never_interrupted(
 
 
 def _check_winner(run: Path, data: Path) -> dict[str, Any]:
-    """A winner that draws random states gives the recorded numbers once more; all but its times."""
+    """A winner that draws random states says the same once more; all of it but its times."""
     winner = load_artifact(run / "best")
     assert not winner.config.zero_state
-    if recorded := winner.metrics.get("test"):
-        again = evaluate_prepared(winner, data, "test")["metrics"]
-    else:
-        recorded = winner.metrics["val"]
-        rows = search_folds(load_prepared(data), load_space(str(run / "space.yaml")).seed)
-        judged = rows.held_out(0)
+    prepared, seed = load_prepared(data, ("train", "val", "test")), _space(run).seed
+    rows = search_folds(prepared, seed)
+    if "test" not in winner.metrics:
+        recorded, judged = winner.metrics["val"], rows.held_out(0)
         again = classification_metrics(winner.row_probabilities(judged), judged.labels)
-    assert again == {name: recorded[name] for name in METRICS}
-    recorded.pop("texts_per_second", None)
+        assert again == {name: recorded[name] for name in METRICS}
+        return winner.metrics
+    assert isinstance(winner.model, Ensemble)
+    count = study_of(run, CONFIRMATION).user_attrs["folds"]
+    pool = rows.rows.between(0, rows.size)
+    folds = confirmation_folds(pool, prepared, prepared.splits["test"], count, seed)
+    _check_folds(run, winner, folds)
+    winner.metrics["test"].pop("texts_per_second")
     return winner.metrics
+
+
+def _check_folds(run: Path, winner: Artifact, folds: Folds) -> None:
+    """The exported networks say of their folds' rows what their workers wrote down."""
+    assert isinstance(winner.model, Ensemble)
+    checkpoints = RunFolder(run).checkpoints
+    mine = {
+        (trial.params["seed"], trial.params["candidate"]): trial
+        for trial in trials(run, CONFIRMATION)
+        if trial.state == TrialState.COMPLETE
+    }
+    seen = 0
+    for member, network in winner.model.pairs:
+        trial = mine.get((member.config and member.config.seed, winner.metrics["trial"]))
+        if member.config is None or trial is None or isinstance(network, LinearModel):
+            continue
+        place, fold = trial_folder(checkpoints, CONFIRMATION, trial.number), trial.params["fold"]
+        for rows, said in zip(
+            (folds.held_out(fold), folds.test(fold)), load_held_out(place), strict=True
+        ):
+            again = log_probabilities(network, rows, winner.max_length)
+            np.testing.assert_allclose(again, said, atol=1e-5)
+        seen += 1
+    assert seen >= 2
+
+
+def study_of(run: Path, name: str) -> optuna.Study:
+    study = read_study(run / "study.journal", name)
+    assert study is not None
+    return study
+
+
+def _space(run: Path) -> SearchSpace:
+    return load_space(str(run / "space.yaml"))
 
 
 def _states(run: Path, study: str) -> set[TrialState]:

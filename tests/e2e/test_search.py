@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import reviews, write_csv
 from driving import Driver, search, write_space
 
 from lstmcls.artifact import load_artifact
@@ -18,10 +19,24 @@ from lstmcls.config import load_config
 from lstmcls.ensemble import Ensemble
 from lstmcls.evaluate import evaluate_prepared
 from lstmcls.metrics import METRICS
+from lstmcls.prepare import prepare
 from lstmcls.train import main as train
 from tune.data import data_digest
 from tune.space import load_space
 from tune.study import SEARCH, read_study
+
+
+@pytest.fixture(scope="module")
+def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data with an official test set, which trains no network: what is exported is judged."""
+    raw, rows = tmp_path_factory.mktemp("official"), reviews(400)
+    files = [
+        write_csv(raw / f"{name}.csv", part)
+        for name, part in (("train", rows[:360]), ("test", rows[360:]))
+    ]
+    arguments = {"max_length": 12, "split": (0.88, 0.12), "test": str(files[1])}
+    prepare([str(files[0])], raw / "data", progress=False, **arguments)
+    return raw / "data"
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,8 @@ class Ended:
         place = trial_folder(self.run.checkpoints, CONFIRMATION, trial.number)
         place.make(parents=True)
         kept = Checkpoints(place)
-        kept.save_held_out(logs)
+        test = self.confirmation.folds.test(at["fold"])
+        kept.save_held_out(logs, log_probabilities(model, test, self.prepared.max_length))
         kept.save_weights(1, model.state_dict(), None)
 
     def of_search(self, number: int) -> None:
@@ -153,7 +154,11 @@ def ended(folder: Path, prepared: Prepared) -> Ended:
 def test_all_rows_but_the_test_are_divided_anew(ended: Ended, prepared: Prepared) -> None:
     confirmation = ended.confirmation
     train, val = prepared.splits["train"], prepared.splits["val"]
-    assert confirmation.folds.size == len(train) + len(val)
+    test = prepared.splits["test"]
+    assert confirmation.folds.size == len(train) + len(val) + len(test)
+    folds = confirmation.folds
+    assert sum(len(folds.held_out(f)) for f in range(FOLDS)) == len(train) + len(val)
+    assert sum(len(folds.test(f)) for f in range(FOLDS)) == len(test)
     assert [c.trial for c in confirmation.candidates] == [2, 1, 0]
     assert [c.baseline for c in confirmation.candidates] == [False, False, True]
     assert confirmation.tokens_only().rows.characters is None
@@ -198,13 +203,18 @@ def test_the_winner_of_the_folds_is_exported_with_its_figures(ended: Ended) -> N
     metrics = artifact.metrics
     assert isinstance(artifact.model, Ensemble)
     assert metrics["trial"] == 1
-    assert metrics["out_of_fold"]["rows"] == ended.confirmation.folds.size
+    chosen_by = ended.confirmation.folds.size - len(ended.prepared.splits["test"])
+    assert metrics["out_of_fold"]["rows"] == chosen_by
     assert metrics["confirmation"][0]["trial"] == 1
     assert load_config(ended.run.best_config) == artifact.config
     assert artifact.config.seed == 1000
-    test = ended.prepared.splits["test"]
-    found = classification_metrics(artifact.row_probabilities(test), test.labels)
+    test, tested = ended.prepared.splits["test"], outcome.winner.tested
+    assert tested is not None
+    assert sorted(tested.rows) == list(range(len(test)))
+    assert list(test.labels[tested.rows]) == list(tested.labels)
+    found = classification_metrics(tested.ours, tested.labels)
     assert {name: metrics["test"][name] for name in METRICS} == pytest.approx(found, abs=1e-4)
+    assert metrics["out_of_fold"]["trained_on_test"]
     for name in METRICS:
         low, high = metrics["test"][f"{name}_interval"]
         assert low <= metrics["test"][name] <= high
@@ -212,9 +222,22 @@ def test_the_winner_of_the_folds_is_exported_with_its_figures(ended: Ended) -> N
     assert metrics["test"]["rows"] == len(test)
     assert -1 <= metrics["test"]["difference"] <= 1
     linear = metrics["linear"]
-    assert linear["rows"] == ended.confirmation.folds.size
+    assert linear["rows"] == chosen_by
     assert linear["strength"] in STRENGTHS
     assert -1 <= linear["test"]["difference"] <= 1
+
+
+def test_an_official_test_set_judges_what_is_exported(folder: Path, prepared: Prepared) -> None:
+    official = dataclasses.replace(prepared, info={**prepared.info, "split": [0.9, 0.1]})
+    ended = Ended(folder, official)
+    ended.fold_runs(better=1)
+    ended.conduct()
+    artifact, test = load_artifact(ended.run.best), prepared.splits["test"]
+    found = classification_metrics(artifact.row_probabilities(test), test.labels)
+    metrics = artifact.metrics
+    assert {name: metrics["test"][name] for name in METRICS} == pytest.approx(found, abs=1e-4)
+    assert not metrics["out_of_fold"]["trained_on_test"]
+    assert metrics["out_of_fold"]["rows"] == ended.confirmation.folds.size == 360
 
 
 def test_another_session_that_finds_nothing_new_writes_the_same(ended: Ended) -> None:

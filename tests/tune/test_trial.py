@@ -193,7 +193,7 @@ def test_a_run_on_a_fold_keeps_its_last_network_and_what_it_says(
     found, last = load_weights(on_a_fold.store, 4), state.judged.state_dict()
     assert found.keys() == last.keys()
     assert all(torch.equal(found[name], last[name]) for name in found)
-    logs = load_held_out(on_a_fold.store)
+    logs, _ = load_held_out(on_a_fold.store)
     said = log_probabilities(state.judged, held_out, on_a_fold.prepared.max_length)
     np.testing.assert_array_equal(logs, said)
     right = float((logs.argmax(axis=1) == held_out.labels).mean())
@@ -226,11 +226,11 @@ def test_a_run_on_a_fold_without_its_checkpoints_starts_again(
     on_a_fold: Worker, config: TrainConfig
 ) -> None:
     wanted = timeless(on_a_fold.train(config))
-    logs = load_held_out(on_a_fold.store)
+    logs, _ = load_held_out(on_a_fold.store)
     for path in on_a_fold.folder.iterdir():
         path.unlink()
     on_a_fold.train(config, recorded=4, best=[4, wanted[-1]["objective"]])
-    np.testing.assert_array_equal(load_held_out(on_a_fold.store), logs)
+    np.testing.assert_array_equal(load_held_out(on_a_fold.store)[0], logs)
     assert weights_left(on_a_fold) == ["best-000004.safetensors"]
 
 

@@ -54,6 +54,9 @@ def section(record: Record) -> str:
     except BadInput as fault:
         parts.append(note_html(f"No texts can be shown: {fault}"))
         return section_html(title, *parts)
+    if (surest := (record.metrics.get("test") or {}).get("mistakes")) is not None:
+        wrong = int(record.metrics["test"]["rows"]) - int(np.trace(np.array(matrix)))
+        return section_html(title, *parts, *_recorded(artifact, rows, surest, wrong))
     probabilities = artifact.row_probabilities(rows)
     if matrix is None:
         parts += _matrix(confusion(probabilities, rows.labels), artifact.labels, split)
@@ -137,28 +140,49 @@ def _heatmap(counts: NDArray[np.integer[Any]], labels: Sequence[str]) -> go.Figu
     return figure
 
 
+def _recorded(
+    artifact: Artifact, rows: TokenDataset, surest: Sequence[Sequence[float]], wrong: int
+) -> list[str]:
+    """`mistakes` of metrics.json: of classifiers that were not trained on these test rows."""
+    found = [(int(row), int(label), probability) for row, label, probability in surest]
+    if any(row >= len(rows) for row, _, _ in found):
+        return [note_html("No texts can be shown: the data was prepared anew since.")]
+    return _listed(artifact, rows, found, wrong, "test")
+
+
 def _mistakes(
     artifact: Artifact, rows: TokenDataset, probabilities: NDArray[np.float32], split: str
 ) -> list[str]:
     predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != rows.labels)
     order = wrong[np.argsort(-surest[wrong], kind="stable")][:SHOWN]
+    found = [(int(row), int(predicted[row]), float(surest[row])) for row in order]
+    return _listed(artifact, rows, found, len(wrong), split)
+
+
+def _listed(
+    artifact: Artifact,
+    rows: TokenDataset,
+    found: Sequence[tuple[int, int, float]],
+    wrong: int,
+    split: str,
+) -> list[str]:
+    """(row, class it was taken for, probability) of the surest of `wrong` mistakes."""
     head = "<h3>Its most confident mistakes</h3>"
-    if not len(order):
+    if not found:
         return [head, text_html(f"None: all {len(rows):,} {split} texts are classified rightly.")]
     lead = (
-        f"Of the {len(wrong):,} mistakes on {len(rows):,} {split} texts. A text reads as "
+        f"Of the {wrong:,} mistakes on {len(rows):,} {split} texts. A text reads as "
         "the model does: in tokens, cut at its limit. Some labels are wrong themselves."
     )
     items = []
-    for row in order:
+    for row, label, probability in found:
         ids = rows.ids[rows.offsets[row] : rows.offsets[row + 1]].tolist()
         text = artifact.tokenizer.decode(ids, skip_special_tokens=False)
         text = text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"
         items.append(
             f'<li><blockquote dir="auto">{escaped(text)}</blockquote><p>labelled '
             f"<b>{escaped(artifact.labels[rows.labels[row]])}</b>, taken for "
-            f"<b>{escaped(artifact.labels[predicted[row]])}</b> with probability "
-            f"{surest[row]:.3f}</p></li>"
+            f"<b>{escaped(artifact.labels[label])}</b> with probability {probability:.3f}</p></li>"
         )
     return [head, text_html(lead), f'<ol class="mistakes">{"".join(items)}</ol>']
