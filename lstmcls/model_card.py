@@ -170,10 +170,16 @@ def expectations(metrics: Mapping[str, Any]) -> list[str]:
             f"{_interval(theirs['difference_interval'], '+.4f')}: {linear_verdict(theirs)}"
         )
     lines.append(
-        f"behind these figures: {test['rows']:,} test texts that nothing was trained or chosen on, "
-        f"{looks(test)}; {found.get('networks', found['folds'])} runs"
+        f"behind these figures: {test['rows']:,} test texts by which nothing was chosen, "
+        f"{looks(test)}, {_judges(found)}; {found.get('networks', found['folds'])} runs"
     )
     return lines
+
+
+def _judges(found: Mapping[str, Any]) -> str:
+    if found.get("trained_on_test"):
+        return "each by the networks and the linear model that were not trained on it"
+    return "by the exported model, which was not trained on them"
 
 
 def linear_verdict(test: Mapping[str, Any]) -> str:
@@ -280,7 +286,7 @@ def _validated(metrics: Mapping[str, Any]) -> list[str]:
     if rows := metrics.get("trained_on"):
         return [
             "## Metrics",
-            f"Not judged: this one network was trained on all {rows:,} rows but the test split. "
+            f"Not judged: this one network was trained on all {rows:,} rows. "
             "`python -m lstmcls.evaluate` on labelled texts that it was not trained on tells.",
         ]
     if found := metrics.get("out_of_fold"):

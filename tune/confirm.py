@@ -1,10 +1,11 @@
 """The confirmation: the best configurations again, by cross-validation, beside the baseline.
 
 The best of many trials is partly the luckiest: its value is an optimistic estimate. Here the top k
-train again on folds of all rows but the test split, each fold with a seed that the search never
-used, and all on the same folds. How long is fixed beforehand. They race (see racing.py): who is
-clearly behind leaves, and its time goes to the others. Test data is read a single time, for what
-is exported in the end. It is a second study in the run's journal, so it is resumed like the search.
+train again on folds of all rows, each fold with a seed that the search never used, and all on the
+same folds. How long is fixed beforehand. They race (see racing.py): who is clearly behind leaves,
+and its time goes to the others. Test rows train networks too, unless the test set is official, but
+choose nothing: in the end they say a single time what to expect, each by networks that were not
+trained on it. It is a second study in the run's journal, so it is resumed like the search.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Confirmation:
-    """Candidates on the folds of all rows but the test split."""
+    """Candidates on the folds of all rows."""
 
     run: RunFolder
     space: SearchSpace

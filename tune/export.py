@@ -10,12 +10,13 @@ from pathlib import Path
 
 from lstmcls.artifact import Artifact, load_artifact, write_files
 from lstmcls.cli import OK, BadInput, Parser, RunFailed, run
-from lstmcls.dataset import joined, load_prepared
+from lstmcls.dataset import joined, load_prepared, read_info
 from lstmcls.ensemble import Ensemble
 from lstmcls.files import replacing_folder, require_new
 from lstmcls.fit import Diverged, TrainingState, fit
 from lstmcls.model_card import model_card, onnx_section
 from lstmcls.onnx import write_onnx
+from lstmcls.splitting import SPLITS
 from tune.run_folder import RunFolder, existing_run
 from tune.space import load_space
 
@@ -35,7 +36,7 @@ def export(
     Args:
         onnx: write model.onnx too, and how to use it into the model card.
         members: keep so many of its networks at most.
-        single: one network instead, trained now on all rows but the test split.
+        single: one network instead, trained now on all rows but an official test set.
         progress: show that training on stderr.
 
     Raises:
@@ -91,8 +92,9 @@ def _data_of(folder: RunFolder) -> Path:
 
 
 def _retrained(artifact: Artifact, data: Path, progress: bool) -> Artifact:
-    """The winner's configuration, trained to its end on all rows but the test split."""
-    prepared = load_prepared(data)
+    """The winner's configuration, trained to its end on all rows but an official test set."""
+    official = len(read_info(data)["split"]) == 2
+    prepared = load_prepared(data, ("train", "val") if official else SPLITS)
     rows = joined(list(prepared.splits.values())).tokens_only()
     config = artifact.config
     state = TrainingState.create(config, prepared.vocab_size, len(prepared.labels))
@@ -132,7 +134,7 @@ def main() -> int:
     size.add_argument(
         "--single",
         action="store_true",
-        help="one network instead, trained now on all rows but the test split",
+        help="one network instead, trained now on all rows (but an official test set)",
     )
     args = parser.parse_args()
     export(args.run, args.to, args.onnx, args.members, args.single, progress=True)

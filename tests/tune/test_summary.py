@@ -100,7 +100,8 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
         "  trial 0, the baseline: 0.5000 (2 of 3 folds; left: clearly behind)",
         "on new texts expect accuracy 0.8250, 95% interval 0.8000 to 0.8500",
         "against the baseline: +0.0500 accuracy, 95% interval -0.0100 to +0.1100",
-        "behind these figures: 1,234 test texts that nothing was trained or chosen on, read once; "
+        "behind these figures: 1,234 test texts by which nothing was chosen, read once, by the exported "
+        "model, which was not trained on them; "
         "3 runs",
     ]
     cut = summary(confirmed(prepared, unconfirmed=[5]))

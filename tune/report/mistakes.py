@@ -47,7 +47,7 @@ def section(record: Record) -> str:
         return section_html(title, note_html(str(fault)))
     matrix = (record.metrics.get("test") or {}).get("confusion")
     parts = [] if matrix is None else _matrix(matrix, artifact.labels, "test")
-    # The networks of a confirmed winner were trained on all rows but the test split.
+    # Of the other splits each row has trained the networks of a confirmed winner.
     split = "test" if "out_of_fold" in record.metrics else "validation"
     try:
         rows = _rows(artifact, record, split)
