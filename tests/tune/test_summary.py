@@ -100,14 +100,13 @@ def test_the_confirmation_and_the_test(prepared: Prepared) -> None:
         "  trial 0, the baseline: 0.5000 (2 of 3 folds; left: clearly behind)",
         "on new texts expect accuracy 0.8250, 95% interval 0.8000 to 0.8500",
         "against the baseline: +0.0500 accuracy, 95% interval -0.0100 to +0.1100",
-        "behind these figures: 1,234 test texts by which nothing was chosen, read once, by the exported "
-        "model, which was not trained on them; "
-        "3 runs",
+        "behind these figures: 1,234 test texts by which nothing was chosen, read once, by the "
+        "exported model, which was not trained on them; 3 runs",
     ]
     cut = summary(confirmed(prepared, unconfirmed=[5]))
     assert "\n  trial 5: none of its runs ended\n" in cut
     again = summary(confirmed(prepared, test=TEST | {"looks": 2}))
-    assert "chosen on, read 2 times, for as many winners; 3 runs" in again
+    assert "chosen, read 2 times, for as many winners, by the exported model" in again
     asked = small_space(objective="val_f1")
     test |= {"f1": 0.75, "f1_interval": (0.7, 0.78)}
     text = summary(confirmed(prepared, space=asked, test=test))
