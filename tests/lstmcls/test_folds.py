@@ -56,6 +56,28 @@ def test_every_row_is_held_out_a_single_time(
         assert sorted(train + held_out[fold]) == sorted(rows_of(pool))
 
 
+@given(sizes=SIZES, more=st.integers(1, 30), seed=st.integers(0, 99))
+def test_test_rows_are_in_one_fold_each_and_train_the_others(
+    sizes: tuple[int, int], more: int, seed: int
+) -> None:
+    count, rows = sizes
+    everything = some_rows(rows + more, seed)
+    pool, test = everything.between(0, rows), everything.between(rows, rows + more)
+    folds = divide(pool, count, seed, test=test)
+    for fold in range(count):
+        held_out, tested = rows_of(folds.held_out(fold)), rows_of(folds.test(fold))
+        assert set(held_out) <= set(rows_of(pool))
+        assert tested == rows_of(test.chosen(folds.origin[fold]))
+        train = rows_of(folds.train(fold))
+        assert sorted(train + held_out + tested) == sorted(rows_of(everything))
+    assert sorted(np.concatenate(folds.origin)) == list(range(more))
+
+
+def test_without_test_rows_none_are_in_a_fold() -> None:
+    folds = divide(some_rows(30, 0), 3, 0)
+    assert [len(folds.test(fold)) for fold in range(3)] == [0, 0, 0]
+
+
 @given(sizes=SIZES, seed=st.integers(0, 99), classes=st.integers(1, 5))
 def test_rows_and_classes_are_spread_evenly(
     sizes: tuple[int, int], seed: int, classes: int

@@ -28,7 +28,7 @@ from lstmcls.metrics import METRICS, classification_metrics
 from lstmcls.model import LSTMClassifier
 from tune import linear_folds
 from tune.bag import Bag
-from tune.checkpoints import Checkpoints, trial_folder
+from tune.checkpoints import Checkpoints, load_held_out, trial_folder
 from tune.confirm import BEHIND, drop, point
 from tune.confirmation import Confirmation
 from tune.data import search_folds
@@ -38,6 +38,7 @@ from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.session import Outcome, Session
 from tune.space import SearchSpace
+from tune.store import Store
 from tune.study import CONFIRMATION, SEARCH, enqueue, open_study
 from tune.winner import Winner
 
@@ -225,6 +226,23 @@ def test_the_winner_of_the_folds_is_exported_with_its_figures(ended: Ended) -> N
     assert linear["rows"] == chosen_by
     assert linear["strength"] in STRENGTHS
     assert -1 <= linear["test"]["difference"] <= 1
+
+
+def test_test_rows_choose_nothing(ended: Ended) -> None:
+    """Whatever is said of them, the same winner and the same weights come out."""
+    ended.fold_runs(better=1)
+    first, _ = ended.conduct()
+    for trial in ended.study.get_trials():
+        place = ended.place(trial.number)
+        logs, test = load_held_out(Store(str(place.parent)) / place.name)
+        Checkpoints(Store(str(place.parent)) / place.name).save_held_out(logs, test[::-1, ::-1])
+    second, _ = ended.conduct()
+    assert isinstance(first.winner, Bag)
+    assert isinstance(second.winner, Bag)
+    assert first.test != second.test
+    assert first.winner.trial == second.winner.trial
+    assert first.winner.ensemble.members == second.winner.ensemble.members
+    assert first.winner.figures == second.winner.figures
 
 
 def test_an_official_test_set_judges_what_is_exported(folder: Path, prepared: Prepared) -> None:
