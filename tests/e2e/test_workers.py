@@ -58,7 +58,7 @@ def test_divergence_memory_and_errors_fail_their_trials_alone(
             "lr": {"categorical": [0.01, 0.02, 1000]},
             "hidden_size": {"categorical": [8, 8192]},
         },
-        fixed={"optimizer": "sgd", "clip_norm": 0, "weight_decay": 10, "layers": 4, "epochs": 1},
+        fixed={"optimizer": "sgd", "clip_norm": 0, "weight_decay": 10, "layers": 4, "epochs": 3},
         enqueue=[
             {"lr": 1000, "hidden_size": 8},
             {"lr": 0.01, "hidden_size": 8192},
