@@ -81,6 +81,8 @@ def test_a_resumed_search_has_nothing_twice(folder: Path, study: optuna.Study) -
     record_report(study, trial, a_report(1, 0.125))
     killed = TensorBoard(run, SPACE.objective)
     killed.update(study)
+    # It wrote no more. Alive, its thread would make the file anew some seconds later.
+    killed.close(None)
     again = TensorBoard(run, SPACE.objective)
     again.update(study)
     record_report(study, trial, a_report(2, 0.25))
@@ -89,7 +91,6 @@ def test_a_resumed_search_has_nothing_twice(folder: Path, study: optuna.Study) -
     first, last = read(run).values()
     assert curve(first, "val_accuracy") == [(1, 0.5), (2, 0.75)]
     assert curve(last, "val_accuracy") == [(1, 0.125), (2, 0.25)]
-    killed.close(None)
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
