@@ -16,7 +16,7 @@ import pandas as pd
 from machine import described
 
 from lstmcls.cli import BadInput
-from lstmcls.model_card import confirmed_candidates
+from lstmcls.expectations import confirmed_candidates
 from tune import load_run
 from tune.sittings import starts
 

@@ -23,8 +23,9 @@ from machine import described
 from torch import nn
 
 from lstmcls.allocator import forget_shapes, keep_freed_memory
+from lstmcls.batches import shuffled_batches
 from lstmcls.config import TrainConfig, config_from
-from lstmcls.dataset import Prepared, load_prepared, shuffled_batches
+from lstmcls.dataset import Prepared, load_prepared
 from lstmcls.fit import TrainingState, fit
 
 

@@ -1,4 +1,4 @@
-"""Tokenized rows as flat arrays, and batches of rows of like length.
+"""Tokenized rows as flat arrays, and the prepared folders that hold them.
 
 Parquet is decoded once into three arrays (ids, offsets, labels) that other processes can map
 without copying. Batches are vectorised gathers: no Python loop over tokens, no DataLoader.
@@ -7,11 +7,10 @@ without copying. Batches are vectorised gathers: no Python loop over tokens, no 
 from __future__ import annotations
 
 import json
-import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,12 +26,6 @@ from lstmcls.characters import code_units, encode_characters, read_characters
 from lstmcls.cli import BadInput
 from lstmcls.splitting import FORMAT, SPLITS
 from lstmcls.tokenizer import encode, load_tokenizer
-
-# Rows are sorted by length inside windows of about this many batches, then batches are shuffled:
-# little padding, and still a different mix of rows in every batch of every epoch. Sorted less
-# strictly, by lengths with some noise, batches cost far more padding before they mix any better.
-WINDOW = 200
-FEWEST = 16  # rows that are worth a forward pass
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -206,48 +199,6 @@ class Rows:
         """Row numbers [B] int64 on the device; only pinned memory is copied without a wait."""
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         return index.pin_memory().to("cuda", non_blocking=True) if self.ids.is_cuda else index
-
-
-def random_batches(rows: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int32]]:
-    """One epoch's batches as a DataLoader with shuffle=True makes them: a smaller one comes last.
-
-    For rows that are all padded to one length, where rows of like length together save nothing.
-    """
-    order = np.arange(rows, dtype=np.int32)
-    rng.shuffle(order)
-    return [order[start : start + batch_size] for start in range(0, rows, batch_size)]
-
-
-def shuffled_batches(
-    lengths: NDArray[np.int32], batch_size: int, rng: np.random.Generator
-) -> list[NDArray[np.int32]]:
-    """One epoch's batches of row numbers: every row once, rows of like length together."""
-    order = np.arange(len(lengths), dtype=np.int32)
-    rng.shuffle(order)
-    count = math.ceil(len(order) / batch_size)
-    # Even windows, of whole batches: a small one at the end would be mostly padding.
-    cuts = np.linspace(0, count, max(1, round(count / WINDOW)) + 1).round().astype(int) * batch_size
-    batches: list[NDArray[np.int32]] = []
-    for start, end in pairwise(cuts):
-        window = order[start:end]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
-    return [batches[i] for i in rng.permutation(count)]
-
-
-def ordered_batches(lengths: NDArray[np.int32], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of row numbers from the shortest rows to the longest, always the same.
-
-    Lengths within a batch differ by a fifth at most, unless fewer than FEWEST rows would fit: of
-    rows in the long tail of most texts a full batch would be a fifth padding.
-    """
-    order = np.argsort(lengths, kind="stable")
-    ordered, start = lengths[order], 0
-    while start < len(order):
-        alike = int(np.searchsorted(ordered, ordered[start] * 1.2, side="right"))
-        end = min(start + batch_size, max(alike, start + FEWEST))
-        yield order[start:end]
-        start = end
 
 
 @dataclass(frozen=True)

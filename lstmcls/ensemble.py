@@ -96,7 +96,7 @@ class Ensemble(nn.Module):
         character_ids: Tensor | None = None,
         character_lengths: Tensor | None = None,
     ) -> Tensor:
-        """The weighted sum [B, C] whose softmax are the probabilities; inputs as of `LinearModel`.
+        """Class probabilities [B, C] of padded rows; inputs as of `LinearModel.forward`.
 
         Networks with random initial states begin with their mean, zeros.
         """
@@ -107,7 +107,7 @@ class Ensemble(nn.Module):
             else:
                 found = _logits(classifier, input_ids, lengths, self.max_length).log_softmax(dim=1)
             total = total + member.weight * found
-        return total
+        return total.softmax(dim=1)
 
     def first(self, networks: int) -> Ensemble:
         """The ensemble without its networks after the first `networks`.

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lstmcls.batches import random_batches, shuffled_batches
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Rows, TokenDataset, random_batches, shuffled_batches
+from lstmcls.dataset import Rows, TokenDataset
 from lstmcls.metrics import classification_metrics
 from lstmcls.model import LSTMClassifier, class_probabilities
 from lstmcls.optimizer import learning_rate, make_optimizer

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lstmcls.batches import ordered_batches
 from lstmcls.config import TrainConfig
-from lstmcls.dataset import Rows, ordered_batches
+from lstmcls.dataset import Rows
 from lstmcls.ngrams import NgramEvidence
 
 EVAL_BATCH = 128  # rows of a forward pass without gradients, at most,

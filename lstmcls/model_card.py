@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lstmcls.config import TrainConfig, variant_title
+from lstmcls.expectations import (
+    confirmed_candidates,
+    expectations,
+    interval_text,
+    linear_verdict,
+    looks,
+    shown,
+)
 from lstmcls.metrics import METRICS
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
-LEVEL = 0.95  # of intervals where metrics.json does not say it
-UNKNOWN = (None, None)
 _TITLES = {"roc_auc": "ROC AUC", "f1": "F1"}
 
 
@@ -100,12 +105,6 @@ def escaped(value: Any) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def looks(test: Mapping[str, Any]) -> str:
-    """How often a run has looked at its test data: a longer search may have another winner."""
-    count = test.get("looks", 1)
-    return "read once" if count == 1 else f"read {count} times, for as many winners"
-
-
 def _expected(metrics: Mapping[str, Any]) -> list[str]:
     lines = expectations(metrics)
     return ["## What to expect", "\n".join(f"- {escaped(line)}" for line in lines)] if lines else []
@@ -120,14 +119,14 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
         "## Metrics on the test split",
         f"{test['rows']:,} texts, {looks(test)}, when everything had been chosen.",
         _metrics(test),
-        f"{level} interval of the accuracy: {_interval(test['accuracy_interval'], '.4f')}."
+        f"{level} interval of the accuracy: {interval_text(test['accuracy_interval'])}."
         + _calibrated(test),
     ]
     if "difference" in test:
         parts[-1] += (
-            f" The search's baseline reaches {_figure(test['baseline_accuracy'])} on the same "
+            f" The search's baseline reaches {shown(test['baseline_accuracy'])} on the same "
             f"texts; the difference is {test['difference']:+.4f}, {level} interval "
-            f"{_interval(test['difference_interval'], '+.4f')}, paired by text. The interval "
+            f"{interval_text(test['difference_interval'], '+')}, paired by text. The interval "
             "covers the choice of the texts, not the seeds of the two trainings."
         )
     return parts
@@ -138,56 +137,9 @@ def _calibrated(test: Mapping[str, Any]) -> str:
         return ""
     return (
         " The probability of the predicted class is off by "
-        f"{_figure(test['calibration_error'])} on average (expected calibration error, "
-        f"15 bins of equally many texts); Brier score {_figure(test['brier'])}."
+        f"{shown(test['calibration_error'])} on average (expected calibration error, "
+        f"15 bins of equally many texts); Brier score {shown(test['brier'])}."
     )
-
-
-def expectations(metrics: Mapping[str, Any]) -> list[str]:
-    """What to expect on new texts, against what, and what stands behind it, in a few lines.
-
-    Nothing of a model that was not confirmed, or not by this version.
-    """
-    test, found = metrics.get("test"), metrics.get("out_of_fold")
-    if not test or not found:
-        return []
-    level = f"{metrics.get('level', LEVEL):.0%}"
-    name = str(metrics.get("objective", "accuracy")).removeprefix("val_")
-    shown = ["accuracy", *([name] if name != "accuracy" else [])]
-    lines = [
-        f"on new texts expect {name} {_figure(test.get(name))}, {level} interval "
-        f"{_interval(test.get(f'{name}_interval', UNKNOWN), '.4f')}"
-        for name in shown
-    ]
-    if "difference" in test:
-        lines.append(
-            f"against the baseline: {test['difference']:+.4f} accuracy, {level} interval "
-            f"{_interval(test['difference_interval'], '+.4f')}"
-        )
-    if theirs := (metrics.get("linear") or {}).get("test"):
-        lines.append(
-            f"against a linear model: {theirs['difference']:+.4f} accuracy, {level} interval "
-            f"{_interval(theirs['difference_interval'], '+.4f')}: {linear_verdict(theirs)}"
-        )
-    lines.append(
-        f"behind these figures: {test['rows']:,} test texts by which nothing was chosen, "
-        f"{looks(test)}, {_judges(found)}; {found.get('networks', found['folds'])} runs"
-    )
-    return lines
-
-
-def _judges(found: Mapping[str, Any]) -> str:
-    if found.get("trained_on_test"):
-        return "each by the networks and the linear model that were not trained on it"
-    return "by the exported model, which was not trained on them"
-
-
-def linear_verdict(test: Mapping[str, Any]) -> str:
-    """Which of the two is better, if that is sure; `test` as in `linear` of metrics.json."""
-    low, high = test["difference_interval"]
-    if low > 0:
-        return "the winner is better"
-    return "the linear model is better" if high < 0 else "neither is surely better"
 
 
 def _linear(metrics: Mapping[str, Any]) -> list[str]:
@@ -196,43 +148,16 @@ def _linear(metrics: Mapping[str, Any]) -> list[str]:
         return []
     said = (
         "For comparison, TF-IDF of n-grams with logistic regression on the same split: accuracy "
-        f"{_figure(linear['accuracy'])}, F1 {_figure(linear['f1'])}."
+        f"{shown(linear['accuracy'])}, F1 {shown(linear['f1'])}."
     )
     if test := linear.get("test"):
         said += (
-            f" On the test split: accuracy {_figure(test['accuracy'])}; this model's minus that: "
+            f" On the test split: accuracy {shown(test['accuracy'])}; this model's minus that: "
             f"{test['difference']:+.4f}, {metrics['level']:.0%} interval "
-            f"{_interval(test['difference_interval'], '+.4f')}, paired by text: "
+            f"{interval_text(test['difference_interval'], '+')}, paired by text: "
             f"{linear_verdict(test)}."
         )
     return [said]
-
-
-def confirmed_candidates(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`confirmation` of metrics.json, as `tune` writes it now, also where an earlier version did.
-
-    Each: `trial`, `baseline`, `runs`, `value`, `interval`, `values` (of each run), `left` (why it
-    left the race).
-    """
-    return [
-        {
-            "trial": found["trial"],
-            "baseline": found["baseline"],
-            "runs": found.get("folds", found.get("runs")),
-            "value": found.get("value", found.get("mean")),
-            "interval": found.get("interval") or _half_widths(found),
-            "values": found["values"],
-            "left": found.get("left", ""),
-        }
-        for found in metrics.get("confirmation") or []
-    ]
-
-
-def _half_widths(found: Mapping[str, Any]) -> list[float | None]:
-    half = found.get("half_width")
-    if half is None:
-        return [None, None]
-    return [found["mean"] - half, found["mean"] + half]
 
 
 def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
@@ -244,8 +169,8 @@ def _confirmed(metrics: Mapping[str, Any]) -> list[str]:
         (
             f"trial {c['trial']}" + ", this model's" * (c is candidates[0])
             + ", the baseline" * c["baseline"],
-            _figure(c["value"]),
-            _interval(c["interval"], ".4f"),
+            shown(c["value"]),
+            interval_text(c["interval"]),
             c["runs"],
         )
         for c in candidates
@@ -315,31 +240,24 @@ def _members(found: Mapping[str, Any]) -> list[str]:
     said = (
         "The members' log-probabilities are weighted and added; weights, which make up for over- "
         f"and underconfidence too: {named}. They were fitted out of fold. Before and after: "
-        f"calibration error {_figure(before['calibration_error'])} and "
-        f"{_figure(found['calibration_error'])}, Brier score {_figure(before['brier'])} and "
-        f"{_figure(found['brier'])}, accuracy {_figure(before['accuracy'])} and "
-        f"{_figure(found['accuracy'])}."
+        f"calibration error {shown(before['calibration_error'])} and "
+        f"{shown(found['calibration_error'])}, Brier score {shown(before['brier'])} and "
+        f"{shown(found['brier'])}, accuracy {shown(before['accuracy'])} and "
+        f"{shown(found['accuracy'])}."
     )
     if without := found.get("without_offsets"):
         said += (
             " An offset for each class raises the macro F1, and makes the probabilities those of "
-            f"that aim; without and with: F1 {_figure(without['f1'])} and {_figure(found['f1'])}, "
-            f"accuracy {_figure(without['accuracy'])} and {_figure(found['accuracy'])}."
+            f"that aim; without and with: F1 {shown(without['f1'])} and {shown(found['f1'])}, "
+            f"accuracy {shown(without['accuracy'])} and {shown(found['accuracy'])}."
         )
     return [said]
 
 
 def _metrics(values: Mapping[str, Any]) -> str:
     known = [name for name in METRICS if name in values]
-    rows = [(_TITLES.get(name, name), _figure(values[name])) for name in known]
+    rows = [(_TITLES.get(name, name), shown(values[name])) for name in known]
     return _table(("metric", "value"), rows)
-
-
-def _interval(ends: Sequence[float | None], form: str) -> str:
-    low, high = ends
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return "not defined"
-    return f"{low:{form}} to {high:{form}}"
 
 
 def _per_class_note(metrics: Mapping[str, Any]) -> str:
@@ -354,7 +272,7 @@ def _per_class(table: Mapping[str, Mapping[str, float]] | None) -> list[str]:
         return []
     columns = ("precision", "recall", "f1")
     rows = [
-        (name, *(_figure(row.get(column)) for column in columns), int(row.get("support") or 0))
+        (name, *(shown(row.get(column)) for column in columns), int(row.get("support") or 0))
         for name, row in table.items()
     ]
     return [_table(("class", "precision", "recall", "F1", "texts"), rows)]
@@ -389,11 +307,6 @@ def _flat(mapping: Mapping[str, Any], without: set[str], prefix: str = "") -> li
             name = key if prefix.startswith("classes") else key.replace("_", " ")  # a label stays
             rows.append((f"{prefix}{name}", shown))
     return rows
-
-
-def _figure(value: Any) -> str:
-    known = isinstance(value, int | float) and not math.isnan(value)
-    return f"{value:.4f}" if known else "not defined"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

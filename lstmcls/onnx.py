@@ -48,24 +48,6 @@ class _Graph(nn.Module):
         return logits.softmax(dim=1)
 
 
-class _EnsembleGraph(nn.Module):
-    """What model.onnx computes of an ensemble."""
-
-    def __init__(self, ensemble: Ensemble) -> None:
-        super().__init__()
-        self.ensemble = ensemble
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        lengths: Tensor,
-        character_ids: Tensor | None = None,
-        character_lengths: Tensor | None = None,
-    ) -> Tensor:
-        total = self.ensemble(input_ids, lengths, character_ids, character_lengths)
-        return torch.as_tensor(total).softmax(dim=1)
-
-
 def write_onnx(artifact: Artifact, path: Path) -> None:
     """Write the classifier as an ONNX file and compare the two on a small batch.
 
@@ -76,7 +58,7 @@ def write_onnx(artifact: Artifact, path: Path) -> None:
     _check_installed()
     model = artifact.model
     graph: nn.Module = (
-        _EnsembleGraph(model) if isinstance(model, Ensemble) else _Graph(model, artifact.max_length)
+        model if isinstance(model, Ensemble) else _Graph(model, artifact.max_length)
     ).eval()
     inputs = _example(artifact, rows=2, length=3)
     axes = {"input_ids": {0: "batch", 1: "length"}, "lengths": {0: "batch"}}

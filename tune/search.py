@@ -278,7 +278,7 @@ def _tell(outcome: Outcome, address: str | None) -> int:
         if outcome.winner is not None:
             print(f"best so far: {folder.best}")
             print(f"report:  {folder.report}")
-        print(f"interrupted; go on with: {_resume(folder, address)}")
+        print(f"interrupted; resume with: {_resume(folder, address)}")
         return INTERRUPTED
     print(summary(outcome))
     if compared := comparison(outcome.space, outcome.search):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
 from optuna.trial import TrialState
@@ -21,14 +19,16 @@ from lstmcls.artifact import add_metrics
 from lstmcls.cli import RunFailed
 from lstmcls.dataset import Prepared
 from lstmcls.folds import Folds
-from lstmcls.linear import chosen_linear
-from tune import confirm, winner
-from tune.bag import Bag
+from tune import winner
 from tune.budget import left, used_up
-from tune.confirmation import Confirmation
+from tune.confirmation.bag import Bag
+from tune.confirmation.candidates import announcement
+from tune.confirmation.confirmation import Confirmation, seconds_on_all_rows
+from tune.confirmation.plan import least_seconds
 from tune.data import data_digest, search_folds
 from tune.health import Health
 from tune.intervals import LEVEL
+from tune.linear_baseline import linear_baseline
 from tune.live import Display
 from tune.loop import run_trials
 from tune.mirror import Mirror
@@ -39,7 +39,7 @@ from tune.samplers import Samplers, drawn_at_random
 from tune.scheduler import StudyASHA, replay
 from tune.searcher import Bridge, Tracker
 from tune.sittings import Clock, begin_sitting
-from tune.space import Objective, SearchSpace
+from tune.space import SearchSpace
 from tune.stop import Stop
 from tune.store import StoreFault
 from tune.study import (
@@ -48,6 +48,7 @@ from tune.study import (
     Suggest,
     end_waiting,
     enqueue,
+    frozen_trial,
     open_study,
     ranked,
     requeue_unfinished,
@@ -56,8 +57,6 @@ from tune.tables import write_tables
 from tune.trial import DISK_FULL, FULL, Order
 
 LEAST_SEARCH = 0.3  # of the time, however long the confirmation takes
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -211,8 +210,8 @@ class Session:
             stop.saw(report["objective"])
         clock = Clock([self.search], self._started)
         bridge = self._bridge(self.search, stop, space.suggest, space.budget.trials, clock)
-        if self.space.confirm.top and stop.deadline is not None:
-            bridge.before_ask = functools.partial(self._keep_enough, stop, self._confirmation())
+        if space.confirm.top and stop.deadline is not None:
+            bridge.before_ask = functools.partial(self._keep_enough, bridge)
         if why := used_up(space.budget, self.search, self._left):
             self.display.note(f"search: {why}")
             self._track(self.search)
@@ -220,18 +219,21 @@ class Session:
         if at_random := drawn_at_random(space):
             self.display.note(at_random)
         self._tell_unfinished(self.search)
-        then = confirm.announcement(space, self._left.kept)
+        then = announcement(space, self._left.kept)
         self.display.phase(self.search, space.budget.trials, stop.deadline, then)
         tokens = dataclasses.replace(self.folds, rows=self.folds.rows.tokens_only())
         self._run(bridge, scheduler, tokens)
 
-    def _keep_enough(self, stop: Stop, confirmation: Confirmation) -> None:
+    def _keep_enough(self, bridge: Bridge) -> None:
         """End the search earlier where too little time would be left to confirm its best trial."""
-        if self._left.all is None or stop.deadline is None:
+        stop = bridge.stop
+        if bridge.best is None or self._left.all is None or stop.deadline is None:
             return
-        latest = self._started + self._left.all - confirmation.least_seconds()
-        earliest = self._started + LEAST_SEARCH * self._left.all
-        stop.deadline = min(stop.deadline, max(latest, earliest))
+        trial = frozen_trial(self.search, bridge.best[0])
+        needed = seconds_on_all_rows(self.space, trial, self.folds, self.prepared)
+        latest = self._left.all - least_seconds(needed, self.share.concurrency)
+        earliest = LEAST_SEARCH * self._left.all
+        stop.deadline = min(stop.deadline, self._started + max(latest, earliest))
 
     def _confirmation(self) -> Confirmation:
         return Confirmation(
@@ -332,27 +334,3 @@ class Session:
         """`seconds` from the start of this sitting."""
         deadline = None if seconds is None else self._started + seconds
         return Stop(self.space.objective, deadline, target)
-
-
-def linear_baseline(
-    prepared: Prepared,
-    objective: Objective,
-    note: Callable[[str], None],
-) -> dict[str, Any]:
-    """What a linear model reaches on the same validation rows (`chosen_linear`).
-
-    For the end of a search, which it must not cost: a fault is a `note`, and the answer is empty,
-    as it is where all training rows are of one class.
-    """
-    note("a linear model is trained, to compare with; Ctrl-C leaves it out")
-    train, val = prepared.splits["train"], prepared.splits["val"]
-    try:
-        if len(np.unique(train.labels)) < 2:
-            return {}
-        return chosen_linear(train, val, len(prepared.labels), objective.metric, objective.mode)[1]
-    except KeyboardInterrupt:
-        note("the linear model is left out: interrupted")
-    except Exception as error:
-        logger.exception("the linear model")
-        note(f"the linear model is left out: {type(error).__name__}: {error}")
-    return {}

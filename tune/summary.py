@@ -6,7 +6,7 @@ A search that compares switches or variants, all else alike, ends with that comp
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -15,9 +15,9 @@ import pandas as pd
 from lstmcls.artifact import Artifact
 from lstmcls.config import FIELDS, VARIANTS, TrainConfig, variant_title
 from lstmcls.dataset import Prepared
-from lstmcls.model_card import expectations
+from lstmcls.expectations import expectations, interval_text
 from tune.ablation import SWITCHES, ablation_text, analyse
-from tune.bag import Bag
+from tune.confirmation.bag import Bag
 from tune.intervals import LEVEL, mean_interval
 from tune.session import Outcome
 from tune.space import SearchSpace
@@ -84,11 +84,6 @@ def _expected(outcome: Outcome, bag: Bag) -> list[str]:
     )
 
 
-def _to(interval: Sequence[float], sign: str = "") -> str:
-    low, high = interval
-    return "not defined" if math.isnan(low) else f"{low:{sign}.4f} to {high:{sign}.4f}"
-
-
 def _settings(space: SearchSpace, config: TrainConfig) -> str:
     """The four switches, what was searched, and what else is not at its default."""
     told = {*VARIANTS["plain"], *(parameter.field for parameter in space.parameters)}
@@ -128,7 +123,7 @@ def _warning(outcome: Outcome) -> list[str]:
 def _candidate_line(figures: Mapping[str, Any]) -> str:
     spread = ""
     if not math.isnan(figures["interval"][0]):
-        spread = f", {_to(figures['interval'])}"
+        spread = f", {interval_text(figures['interval'])}"
     mark = ", the baseline" if figures["baseline"] else ""
     left = f"; left: {figures['left']}" if figures["left"] else ""
     folds = f"{figures['folds']} of {figures['of']} folds"

@@ -24,9 +24,9 @@ from lstmcls.dataset import Prepared, TokenDataset
 from lstmcls.ensemble import Ensemble
 from lstmcls.files import replacing
 from lstmcls.metrics import METRICS, classification_metrics, confusion
-from tune.bag import Bag, Tested
 from tune.checkpoints import load_weights, trial_folder
-from tune.confirm import LAST, LOOKED
+from tune.confirmation.bag import Bag, Tested
+from tune.confirmation.candidates import LAST, LOOKED
 from tune.intervals import newcombe_paired
 from tune.metric_intervals import metric_difference, metric_interval
 from tune.resources import Share
@@ -153,7 +153,6 @@ def export_bag(
         extra: `objective` (the metric's name), `test` (from `look_at_test`), `confirmation` (the
             candidates' summaries, the winner's first) and `level` (of their intervals).
     """
-    torch.set_num_threads(share.threads)
     metrics = {
         "out_of_fold": bag.figures,
         "per_class": bag.per_class,

@@ -232,7 +232,7 @@ def unfinished(run: Path, study: str = "search") -> list[FrozenTrial]:
 
 def check_interrupted(driver: Driver, run: Path) -> None:
     """What one signal leaves: the way to go on, the best so far, and no trial half ended."""
-    again = f"interrupted; go on with: python -m tune.search --resume {shlex.quote(str(run))}"
+    again = f"interrupted; resume with: python -m tune.search --resume {shlex.quote(str(run))}"
     assert driver.out.strip().splitlines()[-1] == again, driver.out
     for name in ("best/model.safetensors", "trials.parquet", "report.html"):
         assert (run / name).is_file(), name

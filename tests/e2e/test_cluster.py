@@ -90,7 +90,7 @@ def test_a_job_outlives_its_client_and_stop_saves(cluster: Cluster, prepared_fol
     stopped = cluster.submit("stop", "long")
     assert stopped.returncode == 0, stopped.stderr
     assert "goes on with it" in stopped.stdout
-    assert "interrupted; go on with" in cluster.log("long")
+    assert "interrupted; resume with" in cluster.log("long")
     assert cluster.submit("logs", "long").returncode == 130
     run = cluster.shared / "results" / "long"
     (trial,) = unfinished(run)

@@ -93,7 +93,7 @@ def test_killed_here_and_gone_on_with_elsewhere(s3: dict[str, str], tmp_path: Pa
     further.until(lambda: further.err.count(" epoch ") > 4, "reports")
     further.signal(signal.SIGINT)
     assert further.wait() == 130, further.err
-    again = f"interrupted; go on with: python -m tune.search --resume {uri}"
+    again = f"interrupted; resume with: python -m tune.search --resume {uri}"
     assert further.out.strip().splitlines()[-1] == again
     assert store.read("study.journal") == (run / "study.journal").read_bytes()
 

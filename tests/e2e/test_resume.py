@@ -269,7 +269,7 @@ def test_extend_warm_start_and_what_a_resume_refuses(prepared_folder: Path, tmp_
     assert "search: all of its 4 trials have run; a larger --trials goes on with it" in again.err
     drawn = {path.parent.name for path in run.glob("tensorboard/*/events.*")}
     assert "search-0003" in drawn
-    assert any(name.startswith("confirmation-") for name in drawn)  # of both studies it is told
+    assert any(name.startswith("confirmation-") for name in drawn)  # the tracker knows both studies
     narrow = write_space(
         tmp_path / "narrow.yaml",
         prepared_folder,

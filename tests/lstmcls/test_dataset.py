@@ -19,18 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from lstmcls.batches import FEWEST, WINDOW, ordered_batches, random_batches, shuffled_batches
 from lstmcls.cli import BadInput
-from lstmcls.dataset import (
-    FEWEST,
-    WINDOW,
-    Prepared,
-    TokenDataset,
-    load_prepared,
-    ordered_batches,
-    random_batches,
-    read_info,
-    shuffled_batches,
-)
+from lstmcls.dataset import Prepared, TokenDataset, load_prepared, read_info
 
 token_rows = st.lists(st.lists(st.integers(0, 500), min_size=1, max_size=9), min_size=1)
 

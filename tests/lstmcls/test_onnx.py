@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lstmcls.artifact import Artifact
+from lstmcls.batches import ordered_batches
 from lstmcls.builtin import open_builtin
 from lstmcls.cli import BadInput, RunFailed
 from lstmcls.config import VARIANTS, config_from
-from lstmcls.dataset import ordered_batches, unlabelled
+from lstmcls.dataset import unlabelled
 from lstmcls.model import EVAL_BATCH, LSTMClassifier
 from lstmcls.model_card import onnx_section
 from lstmcls.onnx import _compare, _example, _Graph, write_onnx

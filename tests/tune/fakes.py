@@ -18,6 +18,7 @@ from lstmcls.config import TrainConfig
 from lstmcls.metrics import OBJECTIVES
 from tune.cluster import Member
 from tune.health import Health
+from tune.live import Display
 from tune.recorder import StudyRecorder
 from tune.resources import Node, Share
 from tune.samplers import Samplers
@@ -305,3 +306,14 @@ class Driver:
     def left(self, number: int) -> set[str]:
         """What is in a trial's folder."""
         return set(self.bridge.folder(number).names())
+
+
+class Told(Display):
+    """A display that shows nothing and keeps what it is asked to note."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space, quiet=True)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 from lstmcls.dataset import TokenDataset
 from lstmcls.folds import divide
 from tune.checkpoints import Checkpoints, trial_folder
-from tune.confirm import (
+from tune.confirmation.candidates import (
     Candidate,
     Point,
     confirmation_points,
@@ -26,7 +26,8 @@ from tune.confirm import (
     suggest_run,
     with_runs,
 )
-from tune.out_of_fold import OutOfFold, Race
+from tune.confirmation.out_of_fold import OutOfFold
+from tune.confirmation.racing import Race
 from tune.space import SearchSpace
 from tune.store import Store
 from tune.study import CONFIRMATION, open_study

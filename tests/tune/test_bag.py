@@ -21,10 +21,10 @@ from lstmcls.dataset import Prepared
 from lstmcls.linear import LinearModel, fit_linear
 from lstmcls.metrics import METRICS, classification_metrics
 from lstmcls.model import LSTMClassifier
-from tune.bag import LINEAR, Bag, Network, make_bag, networks_alone, with_networks
 from tune.checkpoints import Checkpoints, trial_folder
-from tune.confirm import Candidate
-from tune.linear_folds import LinearFolds
+from tune.confirmation.bag import LINEAR, Bag, Network, make_bag, networks_alone, with_networks
+from tune.confirmation.candidates import Candidate
+from tune.confirmation.linear_folds import LinearFolds
 from tune.run_folder import RunFolder
 from tune.study import CONFIRMATION
 

@@ -14,7 +14,7 @@ from fakes import a_report, asked, finished, in_memory, opened, small_space
 from fold_runs import ran
 from optuna.trial import TrialState
 
-from tune.confirm import (
+from tune.confirmation.candidates import (
     BEHIND,
     OVERTAKEN,
     UNSTABLE,
@@ -32,7 +32,7 @@ from tune.confirm import (
     suggest_run,
     with_runs,
 )
-from tune.plan import Plan
+from tune.confirmation.plan import Plan
 from tune.space import SearchSpace
 from tune.study import (
     CONFIRMATION,

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 import ray
-from fakes import finished, in_memory, small_space
+from fakes import Told, asked, finished, in_memory, small_space
 from fold_runs import ran
 from optuna.trial import TrialState
 
@@ -26,18 +26,16 @@ from lstmcls.folds import Folds, divide
 from lstmcls.linear import STRENGTHS, fit_linear
 from lstmcls.metrics import METRICS, classification_metrics
 from lstmcls.model import LSTMClassifier
-from tune import linear_folds
-from tune.bag import Bag
 from tune.checkpoints import Checkpoints, load_held_out, trial_folder
-from tune.confirm import BEHIND, drop, point
-from tune.confirmation import Confirmation
+from tune.confirmation import linear_folds
+from tune.confirmation.bag import Bag
+from tune.confirmation.candidates import BEHIND, drop, point
+from tune.confirmation.confirmation import Confirmation, seconds_on_all_rows
+from tune.confirmation.linear_folds import PendingLinear
 from tune.data import search_folds
-from tune.linear_folds import PendingLinear
-from tune.live import Display
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.session import Outcome, Session
-from tune.space import SearchSpace
 from tune.store import Store
 from tune.study import CONFIRMATION, SEARCH, enqueue, open_study
 from tune.winner import Winner
@@ -61,15 +59,6 @@ def a_cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
-
-
-class Told(Display):
-    def __init__(self, space: SearchSpace) -> None:
-        super().__init__(space, quiet=True)
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Ended:
@@ -435,4 +424,5 @@ def test_nothing_is_confirmed_without_a_trial(folder: Path, prepared: Prepared) 
     rows = search_folds(prepared, 0)
     confirmation = Confirmation(run, space, prepared, rows, *studies, SHARE, print)
     assert not confirmation.begin(None, over=False)
-    assert confirmation.least_seconds() == 0
+    trial, _ = asked(studies[0], space, None)  # it has not reported
+    assert seconds_on_all_rows(space, studies[0].trials[trial.number], rows, prepared) == 0

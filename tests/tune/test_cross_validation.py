@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tune.cross_validation import FEWEST_FOLDS, mean_variance, out_of_fold, out_of_fold_difference
+from tune.confirmation.cross_validation import (
+    FEWEST_FOLDS,
+    mean_variance,
+    out_of_fold,
+    out_of_fold_difference,
+)
 from tune.metric_intervals import metric_interval
 
 Array = NDArray[Any]

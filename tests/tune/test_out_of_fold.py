@@ -11,8 +11,8 @@ from fakes import in_memory
 from fold_runs import FOLDS, ROWS, Field
 from optuna.trial import TrialState
 
-from tune.confirm import BEHIND, UNSTABLE, enqueue_points, point
-from tune.out_of_fold import common_folds, in_the_race, rank, summary
+from tune.confirmation.candidates import BEHIND, UNSTABLE, enqueue_points, point
+from tune.confirmation.out_of_fold import common_folds, in_the_race, rank, summary
 
 folder = pytest.fixture(in_memory)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.plan import FEWEST, START, USED, Plan, least_seconds, plan
+from tune.confirmation.plan import FEWEST, START, USED, Plan, least_seconds, plan
 
 ROWS = 5_000
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tune.racing import FEWEST_DISTINCT, clearly_behind
+from tune.confirmation.racing import FEWEST_DISTINCT, clearly_behind
 
 Array = NDArray[Any]
 

@@ -28,7 +28,7 @@ from lstmcls.dataset import load_prepared
 from lstmcls.metrics import confusion
 from lstmcls.prepare import prepare
 from lstmcls.tokenizer import load_tokenizer
-from tune.confirm import choose_candidates, confirmation_points, enqueue_points
+from tune.confirmation.candidates import choose_candidates, confirmation_points, enqueue_points
 from tune.data import search_folds
 from tune.report import cost, curves, importance, mistakes, winner
 from tune.report.document import try_report, write_report

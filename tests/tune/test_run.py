@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 import tune
 from lstmcls.cli import BadInput
 from tune import load_run
-from tune.confirm import choose_candidates, confirmation_points
+from tune.confirmation.candidates import choose_candidates, confirmation_points
 from tune.options import with_options
 from tune.run_folder import RunFolder
 from tune.search import arguments

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import finished, in_memory, small_space
+from fakes import Told, a_report, asked, finished, in_memory, small_space
 
 from lstmcls.artifact import load_artifact, read_metrics
 from lstmcls.cli import RunFailed
@@ -17,14 +17,14 @@ from lstmcls.config import TrainConfig, load_config
 from lstmcls.dataset import Prepared
 from lstmcls.fit import TrainingState
 from lstmcls.model import LSTMClassifier
-from tune import session
+from tune import linear_baseline, session
 from tune.checkpoints import Checkpoints, trial_folder
 from tune.live import Display
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.session import Outcome, Session
 from tune.space import Objective, SearchSpace
-from tune.study import SEARCH, open_study
+from tune.study import SEARCH, open_study, record_report
 from tune.winner import Winner
 
 folder = pytest.fixture(in_memory)
@@ -80,7 +80,7 @@ def test_the_winner_is_whole_before_a_linear_model_is_trained(
         raise SystemExit(-9)
 
     with monkeypatch.context() as killed:
-        killed.setattr(session, "chosen_linear", dies)
+        killed.setattr(linear_baseline, "chosen_linear", dies)
         with pytest.raises(SystemExit):
             sitting.conduct()
     before = load_artifact(run.best)
@@ -113,11 +113,11 @@ def test_a_linear_model_that_fails_is_left_out(
         raise fault
 
     notes: list[str] = []
-    found = session.linear_baseline(prepared, Objective(), notes.append)
+    found = linear_baseline.linear_baseline(prepared, Objective(), notes.append)
     assert found["accuracy"] > 0.5
     assert "test" not in found
-    monkeypatch.setattr(session, "chosen_linear", failing)
-    assert session.linear_baseline(prepared, Objective(), notes.append) == {}
+    monkeypatch.setattr(linear_baseline, "chosen_linear", failing)
+    assert linear_baseline.linear_baseline(prepared, Objective(), notes.append) == {}
     assert notes[-1].endswith(said)
 
 
@@ -125,7 +125,7 @@ def test_without_two_classes_there_is_no_linear_model(prepared: Prepared) -> Non
     train = prepared.splits["train"]
     alone = dataclasses.replace(train, labels=np.zeros_like(train.labels))
     one = dataclasses.replace(prepared, splits={**prepared.splits, "train": alone})
-    assert session.linear_baseline(one, Objective(), print) == {}
+    assert linear_baseline.linear_baseline(one, Objective(), print) == {}
 
 
 class Ended:
@@ -153,15 +153,6 @@ class Ended:
         share = Share(1, 0, 1)
         outcome = Session(self.run, self.space, self.prepared, share, display, ()).conduct()
         return outcome, "\n".join(display.notes)
-
-
-class Told(Display):
-    def __init__(self, space: SearchSpace) -> None:
-        super().__init__(space, quiet=True)
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def _made(store: Any) -> Any:
@@ -201,3 +192,21 @@ def test_without_any_weights_the_run_fails_and_says_what_to_do(
 ) -> None:
     with pytest.raises(RunFailed, match=r"weights of trial 0 cannot be read .*train it again"):
         Ended(folder, prepared).conduct()
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(0.01, 0.5), (2.21, 0.4), (9000.0, 0.3)])
+def test_the_search_ends_earlier_where_the_confirmation_needs_it(
+    folder: Path, prepared: Prepared, seconds: float, share: float
+) -> None:
+    """Of a minute half; less where three folds of the best trial take long; never below 0.3."""
+    sitting = a_session(folder, small_space(budget={"minutes": 1}), prepared)
+    trial, _ = asked(sitting.search, sitting.space, None)
+    record_report(sitting.search, trial, a_report(1, 0.5) | {"seconds": seconds})
+    stop = sitting._stop(sitting._left.search, None)
+    bridge = sitting._bridge(sitting.search, stop, sitting.space.suggest, 1, lambda: 0.0)
+    bridge.best = None
+    sitting._keep_enough(bridge)
+    assert stop.deadline == pytest.approx(sitting._started + 30, abs=1)
+    bridge.best = (trial.number, 0.5)
+    sitting._keep_enough(bridge)
+    assert stop.deadline == pytest.approx(sitting._started + 60 * share, abs=1)

@@ -18,8 +18,8 @@ from lstmcls.ensemble import Ensemble, Member
 from lstmcls.linear import fit_linear
 from lstmcls.model import LSTMClassifier
 from lstmcls.tokenizer import UNK_ID
-from tune.bag import Bag
-from tune.confirm import Candidate, FoldRun
+from tune.confirmation.bag import Bag
+from tune.confirmation.candidates import Candidate, FoldRun
 from tune.run_folder import RunFolder
 from tune.session import Outcome
 from tune.space import SearchSpace, load_space

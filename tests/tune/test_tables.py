@@ -19,7 +19,7 @@ from pandas.api import types
 
 from lstmcls.config import FIELDS
 from lstmcls.metrics import OBJECTIVES
-from tune.confirm import choose_candidates, confirmation_points
+from tune.confirmation.candidates import choose_candidates, confirmation_points
 from tune.run_folder import RunFolder
 from tune.study import CONFIRMATION, cut, open_study, requeue
 from tune.tables import reports_table, settings_table, trials_table, write_tables

@@ -11,8 +11,8 @@ from fakes import a_report, in_memory, small_space
 from lstmcls.config import load_config
 from lstmcls.ensemble import Ensemble, Member
 from lstmcls.model import LSTMClassifier
-from tune.bag import Bag
-from tune.confirm import Candidate, former_winner
+from tune.confirmation.bag import Bag
+from tune.confirmation.candidates import Candidate, former_winner
 from tune.run_folder import RunFolder
 from tune.space import Objective
 from tune.store import Store

@@ -8,9 +8,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lstmcls.config import variant_title
-from lstmcls.model_card import (
+from lstmcls.expectations import (
     confirmed_candidates,
     expectations,
+    interval_text,
     linear_verdict,
     looks,
 )
@@ -24,7 +25,7 @@ from tune.report.page import (
     text_html,
 )
 from tune.report.record import Record
-from tune.report.wording import amount, interval_text, metric_title, number, value_text
+from tune.report.wording import amount, metric_title, number, value_text
 
 
 def section(record: Record) -> str:

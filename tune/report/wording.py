@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -49,13 +48,6 @@ def value_text(value: Any) -> str:
 
 def params_text(params: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in params.items())
-
-
-def interval_text(interval: Sequence[float | None], sign: str = "") -> str:
-    low, high = interval
-    if low is None or high is None:  # NaN, in JSON
-        return "not defined"
-    return f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
 def amount(count: int, noun: str) -> str:

@@ -31,11 +31,11 @@ from lstmcls.linear import LinearModel
 from lstmcls.metrics import METRICS, classification_metrics, per_class
 from lstmcls.model import LSTMClassifier
 from tune.checkpoints import load_weights, trial_folder
-from tune.confirm import Candidate
-from tune.cross_validation import out_of_fold
-from tune.linear_folds import LinearFolds
-from tune.out_of_fold import OutOfFold, common_folds
-from tune.plan import FEWEST
+from tune.confirmation.candidates import Candidate
+from tune.confirmation.cross_validation import out_of_fold
+from tune.confirmation.linear_folds import LinearFolds
+from tune.confirmation.out_of_fold import OutOfFold, common_folds
+from tune.confirmation.plan import FEWEST
 from tune.run_folder import RunFolder
 from tune.study import CONFIRMATION
 
@@ -141,17 +141,6 @@ def make_bag(
         said[LINEAR] = linear[0].logs(folds)
     blend = choose_members(said, labels, fold_of, str(winner.trial))
     weights = {str(winner.trial): SMALLEST_WEIGHT * max(blend.weights.values()), **blend.weights}
-    members: list[Member] = []
-    classifiers: list[LSTMClassifier | LinearModel] = []
-    for name, weight in weights.items():
-        if name == LINEAR:
-            assert linear is not None
-            members.append(Member(weight, None))
-            classifiers.append(linear[1])
-            continue
-        mine = networks[int(name)]
-        members += [Member(weight / len(mine), config) for config, _ in mine]
-        classifiers += [network for _, network in mine]
     by_f1 = found.objective.metric == "val_f1"
     offsets = best_offsets(blend.log_probabilities, labels) if by_f1 else ()
     judged = _with_offsets(blend, labels, fold_of) if by_f1 else blend.log_probabilities
@@ -167,6 +156,7 @@ def make_bag(
         without = classification_metrics(np.exp(blend.log_probabilities), labels)
         figures["without_offsets"] = without
     table = per_class(softmax(judged, axis=1), labels, prepared.labels)
+    members, classifiers = _members(weights, networks, linear)
     ensemble = Ensemble(members, classifiers, tuple(offsets), prepared.max_length)
     figures["networks"] = ensemble.networks
     figures["bytes"] = sum(tensor.nbytes for tensor in ensemble.state_dict().values())
@@ -174,6 +164,34 @@ def make_bag(
     if found.folds.tested:
         tested = _tested(found, finalists, linear and linear[0], folds, weights, offsets)
     return Bag(winner, ensemble, figures, table, tuple(folds), tested)
+
+
+def _members(
+    weights: Mapping[str, float],
+    networks: Mapping[int, Sequence[Network]],
+    linear: tuple[LinearFolds, LinearModel] | None,
+) -> tuple[list[Member], list[LSTMClassifier | LinearModel]]:
+    """Who is in the ensemble: the networks of a candidate share its weight."""
+    members: list[Member] = []
+    classifiers: list[LSTMClassifier | LinearModel] = []
+    for name, weight in weights.items():
+        if name == LINEAR:
+            assert linear is not None
+            members.append(Member(weight, None))
+            classifiers.append(linear[1])
+            continue
+        mine = networks[int(name)]
+        members += [Member(weight / len(mine), config) for config, _ in mine]
+        classifiers += [network for _, network in mine]
+    return members, classifiers
+
+
+def linear_offsets(found: OutOfFold, linear: LinearFolds) -> Floats:
+    """[classes] what a macro F1 asks to be added to its log-probabilities; else zeros."""
+    if found.objective.metric != "val_f1":
+        return np.zeros(linear.held_out[0].shape[1])
+    folds = list(range(len(linear.held_out)))
+    return best_offsets(linear.logs(folds), found.labels(folds))
 
 
 def _tested(
@@ -188,7 +206,8 @@ def _tested(
     said: dict[str, Floats] = {str(c.trial): found.test_logs(c, folds) for c in finalists}
     theirs = None
     if linear is not None:
-        said[LINEAR] = theirs = linear.test_logs(folds)
+        said[LINEAR] = linear.test_logs(folds)
+        theirs = softmax(said[LINEAR] + linear_offsets(found, linear), axis=1)
     total = blended(said, weights) + (np.asarray(offsets) if len(offsets) else 0.0)
     return Tested(
         np.concatenate([found.folds.origin[fold] for fold in folds]),

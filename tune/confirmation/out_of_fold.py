@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
-from optuna.trial import TrialState
 from safetensors import SafetensorError
 
 from lstmcls.folds import Folds
 from lstmcls.metrics import classification_metrics
-from tune import confirm
 from tune.checkpoints import load_held_out, trial_folder
-from tune.confirm import Candidate, Point
-from tune.cross_validation import out_of_fold
+from tune.confirmation.candidates import Candidate
+from tune.confirmation.cross_validation import out_of_fold
 from tune.metric_intervals import pseudo_values
-from tune.racing import clearly_behind
 from tune.space import Objective
 from tune.store import Store
 from tune.study import CONFIRMATION
@@ -146,85 +141,3 @@ def in_the_race(candidates: Sequence[Candidate]) -> list[Candidate]:
 def common_folds(candidates: Sequence[Candidate]) -> list[int]:
     """The folds on which all of them have finished a run."""
     return sorted(set.intersection(*(set(c.runs) for c in candidates))) if candidates else []
-
-
-class Race:
-    """Takes those that cannot win any more out of the queue, whenever a run has finished.
-
-    Args:
-        seconds: of all slots together that are left for the runs; infinite without end.
-    """
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        candidates: Sequence[Candidate],
-        points: list[Point],
-        found: OutOfFold,
-        note: Callable[[str], None],
-        seconds: Callable[[], float] = lambda: math.inf,
-    ) -> None:
-        self.study, self.candidates, self.points = study, candidates, points
-        self.found, self.note, self.seconds = found, note, seconds
-        self.folds = len({point["fold"] for point in points})
-        self._no_time: set[int] = set()
-        self._ended = -1
-
-    def update(self) -> None:
-        """Drop who failed on a fold, who is clearly behind, and for whom there is no time."""
-        ended = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
-        if len(ended) == self._ended:
-            return
-        self._ended = len(ended)
-        now = confirm.with_runs(self.candidates, self.study, self.points)
-        for candidate in now:
-            if candidate.left and not candidate.left.startswith(confirm.BEHIND):
-                why = f"{confirm.UNSTABLE}: {candidate.left}"
-                confirm.drop(self.study, candidate.trial, TrialState.FAIL, why)
-        racing = [c for c in now if not c.left and c.trial not in self._no_time]
-        common = common_folds(racing)
-        if len(racing) < 2 or len(common) < 2 or not self._all_known(racing, common):
-            return
-        racing.sort(key=lambda c: (self.found.cost(c, common), c.trial))
-        behind = self._behind(racing, common)
-        for candidate in behind:
-            self._drop(candidate, f"{confirm.BEHIND} after {len(common)} folds")
-        racing = [c for c in racing if c not in behind]
-        while len(racing) > 1 and self._takes(racing) > self.seconds():
-            last = racing.pop()
-            self._no_time.add(last.trial)
-            self._drop(last, confirm.NO_TIME)
-
-    def _drop(self, candidate: Candidate, why: str) -> None:
-        if confirm.drop(self.study, candidate.trial, TrialState.PRUNED, why):
-            self.note(f"trial {candidate.trial} leaves the confirmation: {why}")
-
-    def _takes(self, racing: Sequence[Candidate]) -> float:
-        """Seconds that the rest of the folds will take, by those that have finished."""
-        return sum(
-            (self.folds - len(c.runs))
-            * float(np.mean([run.report["seconds"] for run in c.runs.values()]))
-            for c in racing
-        )
-
-    def _all_known(self, racing: Sequence[Candidate], folds: Sequence[int]) -> bool:
-        read = [self.found.read(c.runs[fold].number, self.note) for c in racing for fold in folds]
-        return all(logs is not None for logs in read)
-
-    def _behind(self, racing: Sequence[Candidate], common: Sequence[int]) -> list[Candidate]:
-        """Those of `racing`, whose first is the leader, that are surely worse on these folds."""
-        leader = racing[0]
-        scores = {c.trial: self.found.scores(c, common) for c in racing}
-        fold_of = self.found.fold_of(common)
-        return [
-            c
-            for c in racing[1:]
-            if clearly_behind(
-                scores[c.trial],
-                scores[leader.trial],
-                fold_of,
-                folds_in_all=self.folds,
-                candidates=len(self.candidates),
-                others=[scores[o.trial] for o in racing if o not in (c, leader)],
-            )
-        ]

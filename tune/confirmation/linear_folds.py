@@ -22,7 +22,6 @@ from lstmcls.metrics import classification_metrics
 
 Floats = NDArray[np.float32]
 
-
 CHOOSING = 6_000  # training rows at most by which the strength is chosen
 SHARE = 0.3  # of the time that the linear model may take
 FEWEST = 2  # folds by which its weight in an ensemble can be found

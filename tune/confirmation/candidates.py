@@ -1,4 +1,4 @@
-"""The confirmation: the best configurations again, by cross-validation, beside the baseline.
+"""The candidates of a confirmation and the points of its study: the best configurations again.
 
 The best of many trials is partly the luckiest: its value is an optimistic estimate. Here the top k
 train again on folds of all rows, each fold with a seed that the search never used, and all on the
@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lstmcls.config import FIELDS, TrainConfig
-from tune.plan import Plan
+from tune.confirmation.plan import Plan
 from tune.space import Objective, SearchSpace
 from tune.study import best_report, end_waiting, is_fold_run, ranked, reports_of
 
@@ -96,13 +96,13 @@ def choose_candidates(
         config = space.config(trial.params)
         known = any(dataclasses.replace(config, seed=c.config.seed) == c.config for c in chosen)
         if len(chosen) < space.confirm.top and not known:
-            chosen.append(_candidate(space, trial))
+            chosen.append(candidate_of(space, trial))
     if former is not None and former not in {c.trial for c in chosen}:
-        chosen.append(_candidate(space, search.get_trials(deepcopy=False)[former]))
+        chosen.append(candidate_of(space, search.get_trials(deepcopy=False)[former]))
     first = search.get_trials(deepcopy=False)[:1]
     enqueued = space.enqueue and space.sampler.name != "grid"
     if enqueued and first[0].params and first[0].state != TrialState.FAIL:
-        baseline = dataclasses.replace(_candidate(space, first[0]), baseline=True)
+        baseline = dataclasses.replace(candidate_of(space, first[0]), baseline=True)
         found = [c for c in chosen if c.config == baseline.config]
         if found:
             chosen[chosen.index(found[0])] = dataclasses.replace(found[0], baseline=True)
@@ -111,7 +111,8 @@ def choose_candidates(
     return chosen
 
 
-def _candidate(space: SearchSpace, trial: FrozenTrial) -> Candidate:
+def candidate_of(space: SearchSpace, trial: FrozenTrial) -> Candidate:
+    """A trial of the search as a candidate that is not the baseline."""
     config = space.config(trial.params)
     return Candidate(trial.number, config, False, _epochs(config, trial, space.objective))
 

@@ -15,22 +15,40 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from scipy.special import softmax
 
-from lstmcls.calibration import best_offsets
 from lstmcls.dataset import Prepared, TokenDataset, load_prepared
 from lstmcls.ensemble import Ensemble
 from lstmcls.folds import Folds
 from lstmcls.linear import LinearModel
 from lstmcls.metrics import classification_metrics
-from tune import confirm
-from tune.bag import Bag, Tested, make_bag, networks_alone, with_networks
-from tune.confirm import Candidate
+from tune.confirmation.bag import (
+    Bag,
+    Tested,
+    linear_offsets,
+    make_bag,
+    networks_alone,
+    with_networks,
+)
+from tune.confirmation.candidates import (
+    Candidate,
+    candidate_of,
+    choose_candidates,
+    confirmation_points,
+    drop_outdated,
+    enqueue_points,
+    folds_of,
+    former_winner,
+    outdated,
+    suggest_run,
+    with_runs,
+)
+from tune.confirmation.linear_folds import LinearFolds, PendingLinear
+from tune.confirmation.out_of_fold import OutOfFold, common_folds, in_the_race, rank, summary
+from tune.confirmation.plan import USED, least_seconds, plan
+from tune.confirmation.racing import Race
 from tune.data import confirmation_folds
-from tune.linear_folds import LinearFolds, PendingLinear
-from tune.out_of_fold import OutOfFold, Race, common_folds, in_the_race, rank, summary
-from tune.plan import USED, least_seconds, plan
 from tune.resources import Share
 from tune.run_folder import RunFolder
 from tune.space import SearchSpace
@@ -65,19 +83,19 @@ class Confirmation:
             seconds: that are left; None: without end.
             over: the time is: what earlier sessions ran is judged, and no more.
         """
-        self._former = confirm.former_winner(self.study)
-        chosen = confirm.choose_candidates(self.space, self.search, self._former)
+        self._former = former_winner(self.study)
+        chosen = choose_candidates(self.space, self.search, self._former)
         if not chosen:
             return False
         chosen = self._quick_enough_first(chosen, seconds)
         planned = plan(
-            self._all_rows,
+            all_rows(self.rows, self.prepared),
             [self._seconds(candidate) for candidate in chosen],
             seconds,
             self.share.concurrency,
             self.space.confirm.folds,
         )
-        self.count = confirm.folds_of(self.study, planned)
+        self.count = folds_of(self.study, planned)
         self.candidates = chosen
         if not over and planned.candidates < len(chosen):
             self.candidates = chosen[: planned.candidates]
@@ -90,9 +108,9 @@ class Confirmation:
         # A former winner and its rivals have their runs already.
         ran = {t.params.get("candidate") for t in self.study.get_trials(deepcopy=False)}
         self.candidates += [c for c in chosen if c.trial in ran and c not in self.candidates]
-        self.points = confirm.confirmation_points(self.space, self.candidates, self.count)
+        self.points = confirmation_points(self.space, self.candidates, self.count)
         self.found = OutOfFold(self.folds, self.run.checkpoints, self.space.objective)
-        confirm.drop_outdated(self.study, self.points)
+        drop_outdated(self.study, self.points)
         return True
 
     @cached_property
@@ -102,12 +120,12 @@ class Confirmation:
 
     @property
     def suggest(self) -> Suggest:
-        return functools.partial(confirm.suggest_run, self.candidates)
+        return functools.partial(suggest_run, self.candidates)
 
     def enqueue(self) -> set[int]:
         """Enqueue what has not run; the numbers of the runs that do not count."""
-        past = confirm.outdated(self.study, self.points)
-        confirm.enqueue_points(self.study, self.points)
+        past = outdated(self.study, self.points)
+        enqueue_points(self.study, self.points)
         return past
 
     def race(self, deadline: float | None) -> Race:
@@ -153,7 +171,7 @@ class Confirmation:
 
     def finish(self) -> Bag | None:
         """The winner's networks and who makes them better; None where too few runs have ended."""
-        ran = confirm.with_runs(self.candidates, self.study, self.points)
+        ran = with_runs(self.candidates, self.study, self.points)
         ran = self.found.read_all(ran, self.note)
         ran, networks = with_networks(self.run, self.prepared, ran, self.note)
         ranked = rank(ran, self.found)
@@ -186,10 +204,7 @@ class Confirmation:
         return bag
 
     def _beside(self, tested: Tested, baseline: Candidate | None, bag: Bag) -> Tested:
-        """`tested` with what the linear model and the baseline say of the same rows."""
-        if self.linear is not None and tested.linear is not None:
-            logs = tested.linear + self.linear_offsets()
-            tested = dataclasses.replace(tested, linear=softmax(logs, axis=1))
+        """`tested` with what the baseline says of the same rows, where it has their folds."""
         folds = [f for f in bag.folds if baseline is not None and f in baseline.runs]
         if baseline is None or not folds:
             return tested
@@ -202,7 +217,8 @@ class Confirmation:
         """What the exported ensemble and the others say of a test set that is no one's training."""
         linear = baseline = None
         if self.linear is not None:
-            linear = softmax(self.linear[1].logits(self.test) + self.linear_offsets(), axis=1)
+            offsets = linear_offsets(self.found, self.linear[0])
+            linear = softmax(self.linear[1].logits(self.test) + offsets, axis=1)
         if self.baseline is not None:
             baseline = self.baseline.row_probabilities(self.test)
         rows = np.arange(len(self.test))
@@ -219,29 +235,11 @@ class Confirmation:
         found = classification_metrics(np.exp(logs), labels)
         return {**found, "rows": len(labels), "strength": self.linear[0].strength}
 
-    def linear_offsets(self) -> Any:
-        """What a macro F1 asks to be added to its log-probabilities; 0 for other objectives."""
-        if self.linear is None or self.space.objective.metric != "val_f1":
-            return 0.0
-        folds = list(range(len(self.linear[0].held_out)))
-        return best_offsets(self.linear[0].logs(folds), self.found.labels(folds))
-
     def _only_a_beaten_baseline(self, ranked: list[Candidate]) -> bool:
         """A baseline may have runs of an earlier session, where no later favourite has any."""
         if self._former is not None or self.candidates[0].baseline:
             return False
         return all(candidate.baseline for candidate in ranked)
-
-    @property
-    def _all_rows(self) -> int:
-        return self.rows.size + int(self.prepared.info["rows"]["test"])
-
-    def least_seconds(self) -> float:
-        """What the fewest folds of the search's best trial so far need; 0 while there is none."""
-        best = confirm.choose_candidates(self.space, self.search)[:1]
-        if not best:
-            return 0.0
-        return least_seconds(self._seconds(best[0]), self.share.concurrency)
 
     def _quick_enough_first(
         self, chosen: list[Candidate], seconds: float | None
@@ -258,14 +256,29 @@ class Confirmation:
         return [c for c in chosen if c not in late] + late
 
     def _seconds(self, candidate: Candidate) -> float:
-        """That training takes on all rows, by what the search's trial took."""
         trial = self.search.get_trials(deepcopy=False)[candidate.trial]
-        report = best_report(trial, self.space.objective)
-        if report is None or not report["epoch"]:
-            return 0.0
-        share = self._all_rows / max(1, len(self.rows.train(0)))
-        return float(report["seconds"] / report["epoch"] * candidate.epochs * share)
+        return seconds_on_all_rows(self.space, trial, self.rows, self.prepared)
 
     def tokens_only(self) -> Folds:
         """The folds for those who train networks."""
         return dataclasses.replace(self.folds, rows=self.folds.rows.tokens_only())
+
+
+def seconds_on_all_rows(
+    space: SearchSpace, trial: FrozenTrial, rows: Folds, prepared: Prepared
+) -> float:
+    """That a candidate's training takes on all rows, by what its trial took in the search.
+
+    Args:
+        rows: those of the search, without test rows.
+    """
+    report = best_report(trial, space.objective)
+    if report is None or not report["epoch"]:
+        return 0.0
+    share = all_rows(rows, prepared) / max(1, len(rows.train(0)))
+    return float(report["seconds"] / report["epoch"] * candidate_of(space, trial).epochs * share)
+
+
+def all_rows(rows: Folds, prepared: Prepared) -> int:
+    """How many there are with those of the test split."""
+    return rows.size + int(prepared.info["rows"]["test"])

@@ -1,0 +1,1 @@
+"""The confirmation of a search by cross-validation, and what is exported in its end."""
