@@ -426,3 +426,16 @@ def test_nothing_is_confirmed_without_a_trial(folder: Path, prepared: Prepared) 
     assert not confirmation.begin(None, over=False)
     trial, _ = asked(studies[0], space, None)  # it has not reported
     assert seconds_on_all_rows(space, studies[0].trials[trial.number], rows, prepared) == 0
+
+
+def test_the_strength_is_chosen_by_rows_of_all_classes(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a file lists one class after the other, and not all rows are taken."""
+    pool = joined([prepared.splits["train"], prepared.splits["val"]])
+    by_class = pool.chosen(np.argsort(pool.labels, kind="stable"))
+    monkeypatch.setattr(linear_folds, "CHOOSING", 60)
+    folds = divide(by_class, 3, 0)
+    assert len(set(folds.train(0).labels[:60])) == 1
+    losses, _ = linear_folds._losses(folds, 2, STRENGTHS)
+    assert min(losses.values()) < 0.6  # of a coin 0.69
