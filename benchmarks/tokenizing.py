@@ -31,7 +31,7 @@ LONGEST = 400  # tokens, `lstmcls.prepare`'s own limit
 
 
 class Result(NamedTuple):
-    """What one tokenizer comes to on one file, out of fold."""
+    """What one tokenizer reaches on one file, out of fold."""
 
     accuracy: float
     loss: float  # mean of -log P(the label), in nats
@@ -111,7 +111,7 @@ def _tokenized(
 def lines(
     files: list[Path], kinds: list[str], settings: dict[str, str], seeds: int
 ) -> Iterator[str]:
-    """A Markdown table: a line a file, tokenizer and seed."""
+    """A Markdown table: one line for each file, tokenizer and seed."""
     space = load_space("full")
     first = space.config(space.enqueue[0]).to_dict()
     config = config_from({**first, "report_every": 1000, **settings})  # validated once, at the end

@@ -113,7 +113,7 @@ def test_a_file_is_prepared_again_when_what_is_made_of_it_has_changed(
     monkeypatch.undo()
     monkeypatch.chdir(home)
     assert made("shop.csv") != old
-    assert load_prepared(old).labels == ["neg", "pos"]  # what was searched on it goes on
+    assert load_prepared(old).labels == ["neg", "pos"]  # a search on it can be resumed
 
 
 def test_two_files_of_one_name_are_two_data_sets(home: Path) -> None:
